@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inode numbers of labels. Unlike all others they can't be computed back to a name, so those that the kernel knows stand in
+ * a table: from lookup to forget.
+ */
+#ifndef SFS_LABELNODE_H
+#define SFS_LABELNODE_H
+
+#include "name.h"
+
+#include <stdint.h>
+
+struct sfs_labels;
+
+int sfs_labels_new(struct sfs_labels **ret);
+void sfs_labels_free(struct sfs_labels *t);
+
+/* The number of label NAME of entry ID, known to the kernel once more. -ENOMEM. */
+int sfs_labels_lookup(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret);
+
+/* The kernel forgot it N times. */
+void sfs_labels_forget(struct sfs_labels *t, uint64_t node, uint64_t n);
+
+/* What NODE stands for. -ESTALE if it was removed or is not known. */
+int sfs_labels_find(struct sfs_labels *t, uint64_t node, uint64_t *id, char name[STRATA_NAME_MAX + 1]);
+
+/* The label is no more: its number stays used, a new label of that name gets another. */
+void sfs_labels_remove(struct sfs_labels *t, uint64_t id, const char *name);
+
+/* The label OLD is now called NEW; what was called NEW is no more. */
+void sfs_labels_rename(struct sfs_labels *t, uint64_t id, const char *old, const char *new);
+
+#endif

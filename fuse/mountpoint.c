@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mountpoint.h"
+
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <mntent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+static int fail(int error, char **why, char *text)
+{
+        *why = text;
+        return error;
+}
+
+static char *message(const char *fmt, const char *path, const char *more)
+{
+        char *ret;
+
+        return asprintf(&ret, fmt, path, more) < 0 ? NULL : ret;
+}
+
+/* As realpath(3), but the last component is not touched: it may be a dead mount. */
+static char *real_place(const char *path)
+{
+        cleanup_free char *copy1 = strdup(path), *copy2 = strdup(path), *parent = NULL;
+        char *ret;
+
+        if (!copy1 || !copy2)
+                return NULL;
+        parent = realpath(dirname(copy1), NULL);
+        if (!parent || asprintf(&ret, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, basename(copy2)) < 0)
+                return NULL;
+        return ret;
+}
+
+/* True if the topmost mount on the absolute path PLACE is a stratafs. */
+static bool is_ours(const char *place)
+{
+        FILE *mounts = setmntent("/proc/self/mounts", "re");
+        struct mntent *m;
+        bool ret = false;
+
+        if (!mounts)
+                return false;
+        while ((m = getmntent(mounts)))
+                if (strcmp(m->mnt_dir, place) == 0)
+                        ret = strcmp(m->mnt_type, "fuse.stratafs") == 0;
+        endmntent(mounts);
+        return ret;
+}
+
+int sfs_mountpoint_prepare(const char *path, char **ret, char **why)
+{
+        struct stat st;
+        char *real;
+
+        for (int tries = 0; tries < 16 && stat(path, &st) < 0; tries++) {
+                cleanup_free char *place = NULL;
+                int error = errno;
+
+                if (error != ENOTCONN && error != ECONNABORTED)
+                        return fail(-error, why, message("the mount point %s can't be used: %s", path, strerror(error)));
+                place = real_place(path);
+                if (!place || !is_ours(place))
+                        return fail(-error, why, message("%s carries a dead mount that is not ours; unmount it first%s",
+                                                         path, ""));
+                if (umount2(place, MNT_DETACH) < 0)
+                        return fail(-errno, why, message("can't take away the dead mount on %s: %s", path,
+                                                         strerror(errno)));
+        }
+        if (!S_ISDIR(st.st_mode))
+                return fail(-ENOTDIR, why, message("the mount point %s is not a directory%s", path, ""));
+        real = realpath(path, NULL);
+        if (!real)
+                return fail(-errno, why, message("the mount point %s can't be used: %s", path, strerror(errno)));
+        if (is_ours(real)) {
+                free(real);
+                return fail(-EBUSY, why, message("a stratafs is mounted on %s already%s", path, ""));
+        }
+        *ret = real;
+        return 0;
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+        size_t len = strlen(dir);
+
+        return strncmp(path, dir, len) == 0 && (path[len] == '\0' || path[len] == '/' || strcmp(dir, "/") == 0);
+}
+
+int sfs_mountpoint_check_store(const char *mnt, const char *store, char **why)
+{
+        if (is_below(mnt, store) || is_below(store, mnt))
+                return fail(-EINVAL, why, message("the mount point %s and the store %s must not lie one in the other", mnt,
+                                                  store));
+        return 0;
+}

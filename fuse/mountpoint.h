@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The place where we are to be mounted: there, free, and not in the way of the store. */
+#ifndef SFS_MOUNTPOINT_H
+#define SFS_MOUNTPOINT_H
+
+/*
+ * Checks PATH, and takes away a dead mount of ours that a killed program left there. On success *RET is the absolute path, the caller's
+ * to free. On failure *WHY is one line for the user (the caller's, may be NULL).
+ */
+int sfs_mountpoint_prepare(const char *path, char **ret, char **why);
+
+/* -EINVAL and *WHY if one of the two absolute paths lies in the other. */
+int sfs_mountpoint_check_store(const char *mnt, const char *store, char **why);
+
+#endif

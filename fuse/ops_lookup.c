@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attach.h"
+#include "attr.h"
+#include "ctl.h"
+#include "label.h"
+#include "labelnode.h"
+#include "log.h"
+#include "node.h"
+#include "ops.h"
+#include "pool.h"
+#include "util/buf.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+static bool from_walker(fuse_req_t req)
+{
+        return sfs_pool_is_walker(sfs_of(req)->pool, fuse_req_ctx(req)->pid);
+}
+
+/* True for the bare directory fs/ of an entry, which nobody but our own threads is to see. */
+static bool is_bare_fs(fuse_ino_t ino)
+{
+        return !sfs_node_is_label(ino) && sfs_node_id(ino) && sfs_node_slot(ino) == SFS_SLOT_FS;
+}
+
+static int lookup_entry(struct sfs *sfs, enum strata_kind kind, const char *name, struct fuse_entry_param *e)
+{
+        struct strata_info info;
+        int r = strata_name_check(name, NULL);
+
+        if (r == 0)
+                r = strata_entry_get(sfs->store, kind, name, &info);
+        if (r < 0)
+                return r == -EINVAL ? -ENOENT : r; /* a name that can't be is not there */
+        e->ino = sfs_node(info.id, SFS_SLOT_ENTRY);
+        e->entry_timeout = SFS_FOREVER;
+        return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
+}
+
+static int lookup_label(struct sfs *sfs, uint64_t id, const char *name, struct fuse_entry_param *e)
+{
+        struct timespec mtime;
+        uint64_t size, node;
+        int r = strata_label_stat(sfs->store, id, name, &size, &mtime);
+
+        if (r == 0)
+                r = sfs_labels_lookup(sfs->labels, id, name, &node);
+        if (r < 0)
+                return strlen(name) > STRATA_NAME_MAX ? -ENAMETOOLONG : r;
+        e->ino = node;
+        e->entry_timeout = SFS_FOREVER;
+        sfs_attr_of_label(sfs, node, size, mtime, &e->attr);
+        return 0;
+}
+
+/* A file of the table: at the top (INFO NULL) or in an entry. */
+static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char *name, struct fuse_entry_param *e)
+{
+        const struct sfs_ctl *ctl = sfs_ctl_by_name(info, name);
+        struct sfs *sfs = sfs_of(req);
+
+        if (!ctl)
+                return -ENOENT;
+        e->entry_timeout = SFS_FOREVER;
+        if (ctl->slot == SFS_SLOT_FS) {
+                if (from_walker(req)) {
+                        e->entry_timeout = 0;
+                } else if (!sfs_attach_is_live(sfs->attach, info->id)) {
+                        sfs_attach_missed(sfs->attach, req, info->id);
+                        return -ESTALE;
+                }
+        }
+        sfs_attr_of_ctl(sfs, ctl, info, &e->attr);
+        e->ino = e->attr.st_ino;
+        if (!info && S_ISDIR(ctl->mode))
+                e->attr_timeout = SFS_FOREVER;
+        return 0;
+}
+
+void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+        struct sfs *sfs = sfs_of(req);
+        struct fuse_entry_param e = { .generation = 1 };
+        struct strata_info info;
+        enum strata_kind kind;
+        char path[SFS_PATH_MAX];
+        int r;
+
+        if (parent == FUSE_ROOT_ID) {
+                r = lookup_ctl(req, NULL, name, &e);
+        } else if (sfs_node_is_folder(parent, &kind)) {
+                r = lookup_entry(sfs, kind, name, &e);
+        } else if (sfs_node_is_labels(parent)) {
+                r = lookup_label(sfs, sfs_node_id(parent), name, &e);
+        } else if (sfs_node_is_entry(parent)) {
+                r = strata_entry_info(sfs->store, sfs_node_id(parent), &info);
+                if (r == 0)
+                        r = lookup_ctl(req, &info, name, &e);
+        } else if (is_bare_fs(parent)) {
+                sfs_attach_missed(sfs->attach, req, sfs_node_id(parent));
+                r = -ESTALE;
+        } else {
+                r = -ENOTDIR;
+        }
+        if (r == -ENAMETOOLONG)
+                strata_log_add(sfs->store->log, "lookup", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
+                               "a name has at most 255 bytes; choose a shorter one");
+        if (r < 0)
+                fuse_reply_err(req, -r);
+        else
+                fuse_reply_entry(req, &e);
+}
+
+void sfs_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+        if (sfs_node_is_label(ino))
+                sfs_labels_forget(sfs_of(req)->labels, ino, nlookup);
+        fuse_reply_none(req);
+}
+
+void sfs_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+        for (size_t i = 0; i < count; i++)
+                if (sfs_node_is_label(forgets[i].ino))
+                        sfs_labels_forget(sfs_of(req)->labels, forgets[i].ino, forgets[i].nlookup);
+        fuse_reply_none(req);
+}
+
+void sfs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs *sfs = sfs_of(req);
+        int error = 0;
+
+        (void)fi;
+        if (sfs_node_is_entry(ino)) {
+                if (from_walker(req)) {
+                        if (sfs_attach_wants_anew(sfs->attach, fuse_req_ctx(req)->pid, sfs_node_id(ino)))
+                                error = ESTALE;
+                } else if (sfs_attach_gate(sfs->attach, req, sfs_node_id(ino), &error)) {
+                        return;
+                }
+        } else if (is_bare_fs(ino) && !from_walker(req)) {
+                sfs_attach_missed(sfs->attach, req, sfs_node_id(ino));
+                error = ESTALE;
+        }
+        if (error)
+                fuse_reply_err(req, error);
+        else
+                sfs_attr_reply(req, ino);
+}
+
+void sfs_op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+        struct sfs *sfs = sfs_of(req);
+        struct strata_buf buf = STRATA_BUF_INIT;
+        struct strata_info info;
+        const struct sfs_ctl *ctl;
+        int r = -EINVAL;
+
+        ctl = sfs_node_is_label(ino) ? NULL : sfs_ctl_by_slot(sfs_node_slot(ino));
+        if (ctl && S_ISLNK(ctl->mode))
+                r = strata_entry_info(sfs->store, sfs_node_id(ino), &info);
+        if (r == 0)
+                r = ctl->show(sfs, &info, &buf);
+        if (r < 0)
+                fuse_reply_err(req, -r);
+        else
+                fuse_reply_readlink(req, buf.data);
+        strata_buf_free(&buf);
+}
+
+void sfs_op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+        struct statvfs st;
+
+        (void)ino;
+        if (fstatvfs(sfs_of(req)->store->root_fd, &st) < 0) {
+                fuse_reply_err(req, errno);
+                return;
+        }
+        st.f_namemax = STRATA_NAME_MAX;
+        fuse_reply_statfs(req, &st);
+}

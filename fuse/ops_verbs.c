@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attach.h"
+#include "attr.h"
+#include "busy.h"
+#include "commit.h"
+#include "label.h"
+#include "labelnode.h"
+#include "log.h"
+#include "metrics.h"
+#include "mount.h"
+#include "node.h"
+#include "ops.h"
+#include "pool.h"
+#include "prepare.h"
+#include "remove.h"
+#include "rename.h"
+#include "show.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+
+/* A line in the log for a failed verb; WHY may be NULL. */
+static void log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
+                        const char *newname, int error, const char *why)
+{
+        char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
+
+        sfs_op_path(sfs, parent, name, path, sizeof(path));
+        if (newname)
+                sfs_op_path(sfs, newparent, newname, path2, sizeof(path2));
+        if (!why && error == -ENOENT)
+                why = "there is no such entry";
+        if (!why && error == -EUCLEAN)
+                why = "the entry's record or one below it is damaged; it can be removed, and looked at in the store";
+        strata_log_add(sfs->store->log, operation, path, newname ? path2 : NULL, error, "%s",
+                       why ? why : strerror(abs(error)));
+}
+
+/* ---- mkdir ---- */
+
+void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+        struct sfs *sfs = sfs_of(req);
+        struct fuse_entry_param e = { .generation = 1 };
+        struct timespec start = strata_metrics_start();
+        struct strata_name_pair pair;
+        enum strata_kind kind;
+        const char *why = NULL;
+        struct timespec now;
+        uint64_t id;
+        int r;
+
+        (void)mode;
+        if (!sfs_node_is_folder(parent, &kind) || kind == STRATA_COMMITTED) {
+                fuse_reply_err(req, -sfs_op_refuse(sfs, "mkdir", parent, name));
+                return;
+        }
+        r = strata_name_split(name, &pair, &why);
+        if (r == 0)
+                r = strata_prepare(sfs->store, kind, pair.key, pair.parent, fuse_req_ctx(req)->uid,
+                                   fuse_req_ctx(req)->gid, &id, &why);
+        strata_metrics_count(sfs->store->metrics, kind == STRATA_VIEW ? STRATA_VERB_VIEW : STRATA_VERB_PREPARE, start, r);
+        if (r < 0) {
+                log_failure(sfs, "mkdir", parent, name, 0, NULL, r, why);
+                fuse_reply_err(req, -r);
+                return;
+        }
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+        sfs_attr_of_entry(sfs, id, now, &e.attr);
+        e.ino = sfs_node(id, SFS_SLOT_ENTRY);
+        if (pair.parent[0]) {
+                /* The name with '@' is not kept: what it led to goes with the next look. */
+                e.ino = e.attr.st_ino = sfs_node(id, SFS_SLOT_GHOST);
+        } else {
+                e.entry_timeout = SFS_FOREVER;
+        }
+        fuse_reply_entry(req, &e);
+}
+
+/* ---- commit, rename and removal: directly where nothing is mounted, else as a job ---- */
+
+enum change {
+        COMMIT,
+        RENAME,
+        EXCHANGE,
+        REMOVE,
+};
+
+static const enum strata_verb verb_of[] = {
+        [COMMIT] = STRATA_VERB_COMMIT,
+        [RENAME] = STRATA_VERB_RENAME,
+        [EXCHANGE] = STRATA_VERB_RENAME,
+        [REMOVE] = STRATA_VERB_REMOVE,
+};
+
+struct change_job {
+        struct sfs_job job; /* first */
+        struct sfs *sfs;
+        fuse_req_t req;
+        enum change change;
+        struct timespec start;
+        struct strata_info info;        /* of the entry that is changed */
+        enum strata_kind to;            /* of commit and rename */
+        char newname[STRATA_NAME_MAX + 1];
+        bool claimed;
+        bool mounted; /* fs/ is mounted: at the claim, and in the end */
+        int result;
+        char why[1024];
+};
+
+static void set_why(struct change_job *c, const char *why)
+{
+        if (why)
+                snprintf(c->why, sizeof(c->why), "%s", why);
+}
+
+/* The engine's part. */
+static int apply(struct change_job *c)
+{
+        struct strata *s = c->sfs->store;
+        const char *why = NULL;
+        int r;
+
+        if (c->change == COMMIT)
+                r = strata_commit(s, c->info.name, c->newname, &why);
+        else if (c->change == RENAME)
+                r = strata_rename(s, c->info.kind, c->info.name, c->newname, &why);
+        else if (c->change == EXCHANGE)
+                r = strata_exchange(s, c->info.kind, c->info.name, c->newname, &why);
+        else
+                r = strata_remove(s, c->info.kind, c->info.name, &why);
+        set_why(c, why);
+        return r;
+}
+
+static void describe_busy(struct change_job *c, const char *path, const char *what, bool writers)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        dev_t dev;
+
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, writers, &who) == 0)
+                strata_busy_elsewhere(dev, &who);
+        snprintf(c->why, sizeof(c->why), "%s: %s; end or close that first", what, who.len ? who.data : "by the kernel");
+        strata_buf_free(&who);
+}
+
+/* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
+static int commit_mounted(struct change_job *c, const char *path)
+{
+        struct strata *s = c->sfs->store;
+        int r = strata_mount_freeze(s, path);
+
+        if (r < 0) {
+                if (r == -EBUSY)
+                        describe_busy(c, path, "a file below fs/ is open for writing", true);
+                return r;
+        }
+        r = apply(c);
+        if (r < 0) {
+                (void)strata_mount_thaw(s, path);
+                return r;
+        }
+        (void)sfs_attach_unmount(c->sfs->attach, c->info.id, path, MNT_DETACH);
+        strata_mount_left(s, c->info.id);
+        c->mounted = false;
+        return 0;
+}
+
+static void *close_later(void *arg)
+{
+        close((int)(intptr_t)arg);
+        return NULL;
+}
+
+/* Lets go of the last use of a superblock on a thread of its own: it may write back for long what is to be deleted. */
+static void close_in_background(int fd)
+{
+        pthread_t thread;
+
+        if (fd < 0)
+                return;
+        if (pthread_create(&thread, NULL, close_later, (void *)(intptr_t)fd) == 0)
+                pthread_detach(thread);
+        else
+                close(fd);
+}
+
+static int remove_mounted(struct change_job *c, const char *path)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        int keep, r;
+        dev_t dev;
+
+        if (c->info.kind == STRATA_COMMITTED && strata_entry_has_children(c->sfs->store, c->info.id) > 0)
+                return apply(c); /* which refuses, with the reason */
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) {
+                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
+                strata_buf_free(&who);
+                return -EBUSY;
+        }
+        keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
+        if (r == -EINVAL)
+                r = 0; /* unmounted by somebody else */
+        if (r == -EBUSY)
+                describe_busy(c, path, "its fs/ is in use", false);
+        if (r == 0) {
+                c->mounted = false;
+                if (c->info.kind == STRATA_ACTIVE)
+                        strata_mount_left(c->sfs->store, c->info.id);
+                r = apply(c);
+        }
+        close_in_background(keep);
+        return r;
+}
+
+static void run_change(struct sfs_job *job)
+{
+        struct change_job *c = (struct change_job *)job;
+        cleanup_free char *path = NULL;
+
+        if (!c->claimed) {
+                enum sfs_claim claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
+
+                if (claim == SFS_CLAIM_BUSY) {
+                        set_why(c, "its fs/ is just being mounted or released; try again");
+                        c->result = -EBUSY;
+                        return;
+                }
+                c->claimed = true;
+                c->mounted = claim == SFS_CLAIM_MOUNTED;
+        }
+        path = sfs_fs_path(c->sfs, &c->info);
+        if (!path)
+                c->result = -ENOMEM;
+        else if (c->mounted && c->change == COMMIT)
+                c->result = commit_mounted(c, path);
+        else if (c->mounted && c->change == REMOVE)
+                c->result = remove_mounted(c, path);
+        else
+                c->result = apply(c);
+}
+
+static const char *const operation_of[] = {
+        [COMMIT] = "rename",
+        [RENAME] = "rename",
+        [EXCHANGE] = "rename",
+        [REMOVE] = "rmdir",
+};
+
+static void done_change(struct sfs_job *job)
+{
+        struct change_job *c = (struct change_job *)job;
+        struct sfs *sfs = c->sfs;
+
+        strata_metrics_count(sfs->store->metrics, verb_of[c->change], c->start, c->result);
+        if (c->result < 0)
+                log_failure(sfs, operation_of[c->change], SFS_SLOT_FOLDER + (uint64_t)c->info.kind, c->info.name,
+                            SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == REMOVE ? NULL : c->newname, c->result,
+                            c->why[0] ? c->why : NULL);
+        fuse_reply_err(c->req, abs(c->result));
+        if (c->claimed)
+                sfs_attach_release(sfs->attach, c->info.id, c->mounted);
+        free(c);
+}
+
+/* Carries the change out: at once if nothing is mounted at the entry, otherwise by a job on the inner side. */
+static void start_change(struct change_job *c)
+{
+        enum sfs_claim claim = SFS_CLAIM_BARE;
+
+        c->job.run = run_change;
+        c->job.done = done_change;
+        c->start = strata_metrics_start();
+        if (c->info.id) {
+                claim = sfs_attach_claim(c->sfs->attach, c->info.id, false);
+                c->claimed = claim != SFS_CLAIM_BUSY;
+                c->mounted = claim == SFS_CLAIM_MOUNTED;
+        }
+        if (claim == SFS_CLAIM_BARE || (claim == SFS_CLAIM_MOUNTED && (c->change == RENAME || c->change == EXCHANGE))) {
+                c->result = apply(c);
+                done_change(&c->job);
+                return;
+        }
+        sfs_attach_arm(c->sfs->attach, c->info.id);
+        sfs_pool_submit(c->sfs->pool, SFS_LANE_CHANGE, &c->job);
+}
+
+static struct change_job *new_change(fuse_req_t req, enum change change, enum strata_kind kind, const char *name)
+{
+        struct change_job *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c) {
+                fuse_reply_err(req, ENOMEM);
+                return NULL;
+        }
+        c->sfs = sfs_of(req);
+        c->req = req;
+        c->change = change;
+        c->to = kind;
+        r = strata_name_check(name, NULL);
+        if (r == 0)
+                r = strata_entry_get(c->sfs->store, kind, name, &c->info);
+        if (r < 0) {
+                /* The engine says what is wrong, and removes what is damaged. */
+                c->info = (struct strata_info){ .kind = kind };
+                snprintf(c->info.name, sizeof(c->info.name), "%s", name);
+        }
+        return c;
+}
+
+void sfs_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+        enum strata_kind kind;
+        struct change_job *c;
+
+        if (!sfs_node_is_folder(parent, &kind)) {
+                fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "rmdir", parent, name));
+                return;
+        }
+        c = new_change(req, REMOVE, kind, name);
+        if (c)
+                start_change(c);
+}
+
+/* What a rename between two folders is, or why it is none. */
+static int choose_change(enum strata_kind from, enum strata_kind to, unsigned flags, enum change *ret, const char **why)
+{
+        if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+                *why = "only RENAME_NOREPLACE and RENAME_EXCHANGE are known here";
+                return -EINVAL;
+        }
+        if (from == to) {
+                *ret = flags & RENAME_EXCHANGE ? EXCHANGE : RENAME;
+                return 0;
+        }
+        *why = "only an active snapshot can be moved to snapshots/; a committed one stays, a view can't be committed";
+        if (from != STRATA_ACTIVE || to != STRATA_COMMITTED)
+                return -EPERM;
+        *why = "only entries of the same folder can change names";
+        if (flags & RENAME_EXCHANGE)
+                return -EPERM;
+        *ret = COMMIT;
+        return 0;
+}
+
+static int rename_label(struct sfs *sfs, uint64_t parent, const char *name, uint64_t newparent, const char *newname,
+                        unsigned flags, const char **why)
+{
+        uint64_t id = sfs_node_id(parent), size;
+        struct timespec mtime;
+        int r;
+
+        *why = "a label can be renamed within its own labels/ only";
+        if (parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE))
+                return -EPERM;
+        r = strata_name_check(newname, why);
+        if (r == 0 && (flags & RENAME_NOREPLACE) && strata_label_stat(sfs->store, id, newname, &size, &mtime) == 0) {
+                *why = "there is a label of that name";
+                r = -EEXIST;
+        }
+        if (r == 0)
+                r = strata_label_rename(sfs->store, id, name, newname);
+        if (r == 0)
+                sfs_labels_rename(sfs->labels, id, name, newname);
+        return r;
+}
+
+void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
+                   unsigned flags)
+{
+        struct sfs *sfs = sfs_of(req);
+        enum strata_kind from, to;
+        enum change change;
+        struct change_job *c;
+        const char *why = NULL;
+        int r;
+
+        if (sfs_node_is_labels(parent)) {
+                r = rename_label(sfs, parent, name, newparent, newname, flags, &why);
+                if (r == 0) {
+                        fuse_reply_err(req, 0);
+                        return;
+                }
+        } else if (!sfs_node_is_folder(parent, &from)) {
+                r = sfs_op_refuse(sfs, "rename", parent, name);
+                fuse_reply_err(req, -r);
+                return;
+        } else if (sfs_node_is_entry(newparent)) {
+                why = "the name is taken: nothing is ever moved into an entry or replaced; choose another name";
+                r = -EEXIST;
+        } else if (!sfs_node_is_folder(newparent, &to)) {
+                why = "entries live in active/, views/ and snapshots/ only";
+                r = -EPERM;
+        } else {
+                r = choose_change(from, to, flags, &change, &why);
+        }
+        if (r == 0)
+                r = strata_name_check(newname, &why);
+        if (r < 0) {
+                log_failure(sfs, "rename", parent, name, newparent, newname, r, why);
+                fuse_reply_err(req, -r);
+                return;
+        }
+        c = new_change(req, change, from, name);
+        if (!c)
+                return;
+        c->to = to;
+        snprintf(c->newname, sizeof(c->newname), "%s", newname);
+        start_change(c);
+}
+
+/* ---- what is refused ---- */
+
+void sfs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+        (void)mode;
+        (void)rdev;
+        fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "mknod", parent, name));
+}
+
+void sfs_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+        (void)link;
+        fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "symlink", parent, name));
+}
+
+void sfs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+        (void)ino;
+        fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "link", newparent, newname));
+}

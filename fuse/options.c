@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "options.h"
+
+#include "util/io.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct raw {
+        struct sfs_options *o;
+        char *expire;
+        char *durability;
+        char *mountapi;
+        int is_volatile;
+        int foreground;
+        int debug;
+        int help;
+        int version;
+        int allow_other;
+        int suid;
+        int dev;
+        int read_only;
+        bool too_many;
+};
+
+enum {
+        KEY_ALLOW_OTHER,
+        KEY_SUID,
+        KEY_DEV,
+        KEY_RO,
+};
+
+#define RAW(template, field) { template, offsetof(struct raw, field), 1 }
+
+static const struct fuse_opt specs[] = {
+        RAW("expire=%s", expire),
+        RAW("durability=%s", durability),
+        RAW("mountapi=%s", mountapi),
+        RAW("volatile", is_volatile),
+        RAW("-f", foreground),
+        RAW("-d", debug),
+        RAW("-h", help),
+        RAW("--help", help),
+        RAW("-V", version),
+        RAW("--version", version),
+        FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+        FUSE_OPT_KEY("suid", KEY_SUID),
+        FUSE_OPT_KEY("dev", KEY_DEV),
+        FUSE_OPT_KEY("ro", KEY_RO),
+        FUSE_OPT_END,
+};
+
+/* Called for what SPECS don't store: 1 keeps it for libfuse, 0 drops it. */
+static int take_argument(void *data, const char *arg, int key, struct fuse_args *outargs)
+{
+        struct raw *raw = data;
+        char **place;
+
+        (void)outargs;
+        switch (key) {
+        case FUSE_OPT_KEY_NONOPT:
+                place = raw->o->store ? &raw->o->mountpoint : &raw->o->store;
+                if (*place) {
+                        raw->too_many = true;
+                        return 0;
+                }
+                *place = strdup(arg);
+                return *place ? 0 : -1;
+        case KEY_ALLOW_OTHER:
+                raw->allow_other = 1;
+                return 1;
+        case KEY_SUID:
+                raw->suid = 1;
+                return 1;
+        case KEY_DEV:
+                raw->dev = 1;
+                return 1;
+        case KEY_RO:
+                raw->read_only = 1;
+                return 1;
+        default:
+                return 1;
+        }
+}
+
+static int mistake(const char *fmt, const char *value)
+{
+        fprintf(stderr, "stratafs: ");
+        fprintf(stderr, fmt, value);
+        fprintf(stderr, "\n");
+        return -EINVAL;
+}
+
+static int check(struct raw *raw)
+{
+        struct sfs_options *o = raw->o;
+        unsigned long long n = 60;
+
+        if (o->help || o->version)
+                return 0;
+        if (!o->store || !o->mountpoint || raw->too_many)
+                return mistake("needs a STORE and a MOUNTPOINT, see `stratafs -h`%s", "");
+        if (raw->expire && (!strata_io_parse_u64(raw->expire, &n) || n > INT_MAX))
+                return mistake("expire=%s is not a number of seconds", raw->expire);
+        o->expire = (unsigned)n;
+        o->config.durable = !raw->durability || strcmp(raw->durability, "commit") == 0;
+        if (!o->config.durable && strcmp(raw->durability, "none") != 0)
+                return mistake("durability=%s is neither commit nor none", raw->durability);
+        o->config.old_mount_api = raw->mountapi && strcmp(raw->mountapi, "old") == 0;
+        if (raw->mountapi && !o->config.old_mount_api && strcmp(raw->mountapi, "auto") != 0)
+                return mistake("mountapi=%s is neither auto nor old", raw->mountapi);
+        /* Without durability nothing is gained by syncing inside, and freezing would sync all. */
+        o->config.volatile_mounts = raw->is_volatile || !o->config.durable;
+        o->config.restrict_mounts = raw->allow_other && !(raw->suid && raw->dev);
+        o->config.read_only = raw->read_only;
+        return 0;
+}
+
+int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
+{
+        struct raw raw = { .o = ret };
+        int r;
+
+        *ret = (struct sfs_options){ .fuse = FUSE_ARGS_INIT(argc, argv) };
+        if (fuse_opt_parse(&ret->fuse, &raw, specs, take_argument) < 0)
+                return -EINVAL;
+        ret->foreground = raw.foreground || raw.debug;
+        ret->debug = raw.debug;
+        ret->help = raw.help;
+        ret->version = raw.version;
+        r = check(&raw);
+        free(raw.expire);
+        free(raw.durability);
+        free(raw.mountapi);
+        return r;
+}
+
+int sfs_options_complete(struct sfs_options *o, const char *store)
+{
+        char *text;
+        int r;
+
+        if (asprintf(&text, "-osubtype=stratafs,default_permissions,fsname=%s", store) < 0)
+                return -ENOMEM;
+        r = fuse_opt_add_arg(&o->fuse, text);
+        free(text);
+        if (r == 0 && o->debug)
+                r = fuse_opt_add_arg(&o->fuse, "-d");
+        return r < 0 ? -ENOMEM : 0;
+}
+
+void sfs_options_free(struct sfs_options *o)
+{
+        fuse_opt_free_args(&o->fuse);
+        free(o->store);
+        free(o->mountpoint);
+}
+
+void sfs_options_usage(void)
+{
+        printf("usage: stratafs STORE MOUNTPOINT [-f] [-d] [-h] [-V] [-o OPTIONS]\n"
+               "\n"
+               "    -f                      stay in the foreground\n"
+               "    -d                      the same, and print every request\n"
+               "    -h, -V                  this text; the version\n"
+               "    -o expire=SECONDS       release idle mounts of views and snapshots after this (60; 0: never)\n"
+               "    -o durability=WHEN      commit: `mv` to snapshots/ returns when all is on the disk (default);\n"
+               "                            none: it does not wait, and a power cut may lose commits\n"
+               "    -o mountapi=WHICH       auto (default), or old: mount(2) as before Linux 6.8\n"
+               "    -o volatile             no fsync inside active snapshots; a commit still makes all durable\n"
+               "\n"
+               "options of FUSE:\n");
+        fuse_lowlevel_help();
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line. */
+#ifndef SFS_OPTIONS_H
+#define SFS_OPTIONS_H
+
+#include "sfs.h"
+
+struct sfs_options {
+        char *store;
+        char *mountpoint;
+        bool foreground;
+        bool debug;
+        bool help;
+        bool version;
+        unsigned expire;
+        struct strata_config config;
+        struct fuse_args fuse; /* what is left for libfuse */
+};
+
+/* Reads ARGV. On a mistake one line is on stderr, and -EINVAL returned. To be freed in any case. */
+int sfs_options_parse(int argc, char **argv, struct sfs_options *ret);
+void sfs_options_free(struct sfs_options *o);
+
+/* Adds what follows from STORE's absolute path: the source in /proc/mounts, and default_permissions. */
+int sfs_options_complete(struct sfs_options *o, const char *store);
+
+void sfs_options_usage(void);
+
+#endif

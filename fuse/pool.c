@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SERVICES_MAX 4
+
+static const unsigned lane_threads[SFS_LANES] = {
+        [SFS_LANE_MOUNT] = 4,
+        [SFS_LANE_CHANGE] = 4,
+        [SFS_LANE_READ] = 2,
+};
+#define THREADS_MAX 10 /* of all lanes */
+
+struct queue {
+        pthread_mutex_t lock; /* protects all below; a leaf lock */
+        pthread_cond_t wake;
+        struct sfs_job *head, **tail;
+        bool stop; /* end once empty */
+};
+
+struct worker {
+        struct sfs_pool *pool;
+        struct queue *queue; /* of a lane, or NULL for a service */
+        sfs_service service;
+        pthread_t thread;
+        atomic_int tid; /* 0 until it runs */
+};
+
+struct sfs_pool {
+        struct queue lanes[SFS_LANES];
+        struct queue finished; /* jobs whose second half is to be run */
+        struct worker workers[THREADS_MAX + SERVICES_MAX];
+        unsigned n_workers; /* running; constant once sfs_pool_new() returned */
+        pthread_t outer;
+        void *data; /* of the services */
+
+        /* For starting only. */
+        const int *hidden_fds;
+        unsigned n_hidden;
+        const sfs_service *services;
+        unsigned n_services;
+        int start_error;
+};
+
+static void queue_init(struct queue *q)
+{
+        pthread_mutex_init(&q->lock, NULL);
+        pthread_cond_init(&q->wake, NULL);
+        q->head = NULL;
+        q->tail = &q->head;
+        q->stop = false;
+}
+
+static void queue_push(struct queue *q, struct sfs_job *job)
+{
+        job->next = NULL;
+        pthread_mutex_lock(&q->lock);
+        *q->tail = job;
+        q->tail = &job->next;
+        pthread_cond_signal(&q->wake);
+        pthread_mutex_unlock(&q->lock);
+}
+
+/* The next job; NULL when there is none and never will be. */
+static struct sfs_job *queue_pop(struct queue *q)
+{
+        struct sfs_job *job;
+
+        pthread_mutex_lock(&q->lock);
+        while (!q->head && !q->stop)
+                pthread_cond_wait(&q->wake, &q->lock);
+        job = q->head;
+        if (job) {
+                q->head = job->next;
+                if (!q->head)
+                        q->tail = &q->head;
+        }
+        pthread_mutex_unlock(&q->lock);
+        return job;
+}
+
+static void queue_stop(struct queue *q)
+{
+        pthread_mutex_lock(&q->lock);
+        q->stop = true;
+        pthread_cond_broadcast(&q->wake);
+        pthread_mutex_unlock(&q->lock);
+}
+
+static void queue_destroy(struct queue *q)
+{
+        pthread_cond_destroy(&q->wake);
+        pthread_mutex_destroy(&q->lock);
+}
+
+static void *worker_main(void *arg)
+{
+        struct worker *w = arg;
+        struct sfs_job *job;
+
+        atomic_store(&w->tid, gettid());
+        /* A working directory of its own: mounting moves it. */
+        (void)unshare(CLONE_FS);
+        if (w->service) {
+                w->service(w->pool->data);
+                return NULL;
+        }
+        while ((job = queue_pop(w->queue))) {
+                job->run(job);
+                queue_push(&w->pool->finished, job);
+        }
+        return NULL;
+}
+
+static int start_worker(struct sfs_pool *p, struct queue *queue, sfs_service service)
+{
+        struct worker *w = &p->workers[p->n_workers];
+        int r;
+
+        *w = (struct worker){ .pool = p, .queue = queue, .service = service };
+        r = pthread_create(&w->thread, NULL, worker_main, w);
+        if (r == 0)
+                p->n_workers++;
+        return -r;
+}
+
+/* The first inner thread: leaves the table of the FUSE workers, then starts the others, which share its own. */
+static void *inner_main(void *arg)
+{
+        struct sfs_pool *p = arg;
+        int r = 0;
+
+        if (unshare(CLONE_FILES) < 0)
+                r = -errno;
+        for (unsigned i = 0; i < p->n_hidden && r == 0; i++)
+                close(p->hidden_fds[i]);
+        for (int lane = 0; lane < SFS_LANES; lane++)
+                for (unsigned i = 0; i < lane_threads[lane] && r == 0; i++)
+                        r = start_worker(p, &p->lanes[lane], NULL);
+        for (unsigned i = 0; i < p->n_services && r == 0; i++)
+                r = start_worker(p, NULL, p->services[i]);
+        p->start_error = r;
+        return NULL;
+}
+
+static void *outer_main(void *arg)
+{
+        struct sfs_pool *p = arg;
+        struct sfs_job *job;
+
+        while ((job = queue_pop(&p->finished)))
+                job->done(job);
+        return NULL;
+}
+
+int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services, unsigned n_services, void *data,
+                 struct sfs_pool **ret)
+{
+        struct sfs_pool *p = calloc(1, sizeof(*p));
+        pthread_t inner;
+        int r;
+
+        if (!p)
+                return -ENOMEM;
+        for (int lane = 0; lane < SFS_LANES; lane++)
+                queue_init(&p->lanes[lane]);
+        queue_init(&p->finished);
+        p->hidden_fds = hidden_fds;
+        p->n_hidden = n;
+        p->services = services;
+        p->n_services = n_services < SERVICES_MAX ? n_services : SERVICES_MAX;
+        p->data = data;
+        r = -pthread_create(&p->outer, NULL, outer_main, p);
+        if (r < 0) {
+                free(p);
+                return r;
+        }
+        r = -pthread_create(&inner, NULL, inner_main, p);
+        if (r == 0) {
+                pthread_join(inner, NULL);
+                r = p->start_error;
+        }
+        if (r < 0) {
+                sfs_pool_free(p);
+                return r;
+        }
+        for (unsigned i = 0; i < p->n_workers; i++)
+                while (!atomic_load(&p->workers[i].tid))
+                        sched_yield();
+        *ret = p;
+        return 0;
+}
+
+void sfs_pool_submit(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job)
+{
+        queue_push(&p->lanes[lane], job);
+}
+
+bool sfs_pool_is_walker(const struct sfs_pool *p, pid_t tid)
+{
+        for (unsigned i = 0; i < p->n_workers; i++)
+                if (atomic_load(&p->workers[i].tid) == tid)
+                        return true;
+        return false;
+}
+
+void sfs_pool_free(struct sfs_pool *p)
+{
+        if (!p)
+                return;
+        for (int lane = 0; lane < SFS_LANES; lane++)
+                queue_stop(&p->lanes[lane]);
+        for (unsigned i = 0; i < p->n_workers; i++)
+                pthread_join(p->workers[i].thread, NULL);
+        queue_stop(&p->finished);
+        pthread_join(p->outer, NULL);
+        for (int lane = 0; lane < SFS_LANES; lane++)
+                queue_destroy(&p->lanes[lane]);
+        queue_destroy(&p->finished);
+        free(p);
+}

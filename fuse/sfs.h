@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program's context, handed to every request as the session's user data. Constant once the session runs. */
+#ifndef SFS_H
+#define SFS_H
+
+#define FUSE_USE_VERSION 312
+
+#include "strata.h"
+
+#include <fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sfs_attach;
+struct sfs_labels;
+struct sfs_pool;
+
+struct sfs {
+        struct strata *store;
+        struct fuse_session *se;
+        struct sfs_pool *pool;
+        struct sfs_attach *attach;
+        struct sfs_labels *labels;
+        char *mnt;       /* absolute path of the mount point */
+        unsigned expire; /* seconds; 0: never */
+        uid_t uid;       /* owner of all control files */
+        gid_t gid;
+};
+
+/* How long the kernel may keep what never changes behind its back. */
+#define SFS_FOREVER 1e8
+
+static inline struct sfs *sfs_of(fuse_req_t req)
+{
+        return fuse_req_userdata(req);
+}
+
+#endif

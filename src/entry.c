@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "entry.h"
+
+#include "index.h"
+#include "record.h"
+#include "strata.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const struct {
+        const char *folder;
+        const char *word;
+} kinds[STRATA_KINDS] = {
+        [STRATA_ACTIVE] = { "active", "active" },
+        [STRATA_VIEW] = { "views", "view" },
+        [STRATA_COMMITTED] = { "snapshots", "committed" },
+};
+
+const char *strata_kind_folder(enum strata_kind kind)
+{
+        return kinds[kind].folder;
+}
+
+const char *strata_kind_word(enum strata_kind kind)
+{
+        return kinds[kind].word;
+}
+
+int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *ret)
+{
+        static const char prefix[] = "../layers/";
+        char target[STRATA_ID_PATH_MAX];
+        unsigned long long id;
+        ssize_t n;
+
+        n = readlinkat(s->kind_fd[kind], name, target, sizeof(target) - 1);
+        if (n < 0)
+                return errno == EINVAL ? -ENOENT : -errno; /* not a link: not ours */
+        target[n] = '\0';
+        if (strncmp(target, prefix, strlen(prefix)) != 0 ||
+            !strata_io_parse_u64(target + strlen(prefix), &id) || id == 0)
+                return -ENOENT;
+        *ret = id;
+        return 0;
+}
+
+static int entry_read(struct strata *s, uint64_t id, struct strata_info *ret)
+{
+        struct strata_record rec;
+        struct strata_place place;
+        struct timespec mtime;
+        int r;
+
+        r = strata_record_load(s, id, &rec);
+        if (r < 0)
+                return r;
+        r = strata_record_resolve(s, &rec, &place, &mtime);
+        if (r < 0)
+                return r;
+        *ret = (struct strata_info){
+                .id = id,
+                .parent = rec.parent,
+                .depth = rec.depth,
+                .kind = place.kind,
+                .created = rec.created,
+                .updated = mtime,
+        };
+        if (place.kind == STRATA_COMMITTED)
+                ret->committed = rec.committed;
+        strcpy(ret->name, place.name);
+        return 0;
+}
+
+int strata_entry_info(struct strata *s, uint64_t id, struct strata_info *ret)
+{
+        int r = -ENOENT;
+
+        /* A rename between the reading of the record and that of the link makes both look wrong: look again. */
+        for (int tries = 0; tries < 4 && r == -ENOENT; tries++) {
+                uint64_t ticket;
+
+                if (strata_index_get(s->index, id, ret, &ticket))
+                        return 0;
+                r = entry_read(s, id, ret);
+                if (r == 0)
+                        strata_index_put(s->index, ret, ticket);
+        }
+        return r;
+}
+
+int strata_entry_get(struct strata *s, enum strata_kind kind, const char *name, struct strata_info *ret)
+{
+        struct strata_info info;
+        uint64_t id;
+        int r;
+
+        r = strata_entry_find(s, kind, name, &id);
+        if (r < 0)
+                return r;
+        r = strata_entry_info(s, id, &info);
+        if (r < 0)
+                return r;
+        if (info.kind != kind || strcmp(info.name, name) != 0)
+                return -ENOENT; /* renamed meanwhile, or a link that its layer knows nothing of */
+        *ret = info;
+        return 0;
+}
+
+int strata_entry_parent(struct strata *s, const struct strata_info *info, struct strata_info *ret)
+{
+        return info->parent ? strata_entry_info(s, info->parent, ret) : -ENOENT;
+}
+
+/* Calls FN for the mark of each child that exists; marks of none are what a crash left, and are passed over. */
+static int each_child(struct strata *s, uint64_t id, int (*fn)(void *, uint64_t), void *data)
+{
+        char path[STRATA_ID_PATH_MAX];
+        cleanup_dir DIR *dir = NULL;
+        struct dirent *de;
+        int fd;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/children", id);
+        fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        dir = fdopendir(fd);
+        if (!dir) {
+                int r = -errno;
+
+                strata_close(fd);
+                return r;
+        }
+        for (;;) {
+                struct strata_info child;
+                unsigned long long number;
+                int r;
+
+                errno = 0;
+                de = readdir(dir);
+                if (!de)
+                        return -errno;
+                if (!strata_io_parse_u64(de->d_name, &number))
+                        continue;
+                r = strata_entry_info(s, number, &child);
+                if (r == -ENOENT || (r == 0 && child.parent != id))
+                        continue;
+                if (r < 0 && r != -EUCLEAN)
+                        return r;
+                r = fn(data, number); /* a damaged child still needs what is below it */
+                if (r != 0)
+                        return r;
+        }
+}
+
+struct id_list {
+        uint64_t *ids;
+        size_t n;
+        size_t size;
+};
+
+static int add_child(void *data, uint64_t id)
+{
+        struct id_list *list = data;
+
+        if (list->n == list->size) {
+                size_t size = list->size ? list->size * 2 : 16;
+                uint64_t *ids = reallocarray(list->ids, size, sizeof(*ids));
+
+                if (!ids)
+                        return -ENOMEM;
+                list->ids = ids;
+                list->size = size;
+        }
+        list->ids[list->n++] = id;
+        return 0;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+        uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+        return (x > y) - (x < y);
+}
+
+int strata_entry_children(struct strata *s, uint64_t id, uint64_t **ret, size_t *n)
+{
+        struct id_list list = { 0 };
+        int r = each_child(s, id, add_child, &list);
+
+        if (r < 0) {
+                free(list.ids);
+                return r;
+        }
+        if (list.n)
+                qsort(list.ids, list.n, sizeof(*list.ids), compare_ids);
+        *ret = list.ids;
+        *n = list.n;
+        return 0;
+}
+
+static int stop_at_first(void *data, uint64_t id)
+{
+        (void)data;
+        (void)id;
+        return 1;
+}
+
+int strata_entry_has_children(struct strata *s, uint64_t id)
+{
+        return each_child(s, id, stop_at_first, NULL);
+}
+
+int strata_entry_touch(struct strata *s, const struct strata_info *info)
+{
+        const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
+        int r = 0;
+
+        if (utimensat(s->kind_fd[info->kind], info->name, now, AT_SYMLINK_NOFOLLOW) < 0)
+                r = -errno;
+        strata_index_drop(s->index, info->id);
+        return r;
+}
+
+int strata_entry_count(struct strata *s, enum strata_kind kind, uint64_t *ret)
+{
+        int fd = openat(s->kind_fd[kind], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        uint64_t n = 0;
+        struct dirent *de;
+
+        if (!dir) {
+                int r = -errno;
+
+                strata_close(fd);
+                return r;
+        }
+        while ((errno = 0, de = readdir(dir)))
+                if (strata_name_check(de->d_name, NULL) == 0)
+                        n++;
+        if (errno)
+                return -errno;
+        *ret = n;
+        return 0;
+}

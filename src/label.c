@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "label.h"
+
+#include "store.h"
+#include "strata.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+int strata_label_open_dir(struct strata *s, uint64_t id, int *ret)
+{
+        char path[STRATA_ID_PATH_MAX];
+        int fd;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/labels", id);
+        fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        *ret = fd;
+        return 0;
+}
+
+/* Opens the directory, making it if needed. */
+static int make_dir(struct strata *s, uint64_t id, int *ret)
+{
+        char path[STRATA_ID_PATH_MAX];
+        int r = strata_label_open_dir(s, id, ret);
+
+        if (r != -ENOENT)
+                return r;
+        snprintf(path, sizeof(path), "%" PRIu64 "/labels", id);
+        if (mkdirat(s->layers_fd, path, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        return strata_label_open_dir(s, id, ret);
+}
+
+int strata_label_get(struct strata *s, uint64_t id, const char *label, struct strata_buf *ret)
+{
+        cleanup_fd int dir = -1;
+        int r;
+
+        if (strata_name_check(label, NULL) < 0)
+                return -ENOENT;
+        r = strata_label_open_dir(s, id, &dir);
+        return r < 0 ? r : strata_io_read_at(dir, label, STRATA_LABEL_MAX + 1, ret);
+}
+
+int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t *size, struct timespec *mtime)
+{
+        cleanup_fd int dir = -1;
+        struct stat st;
+        int r;
+
+        if (strata_name_check(label, NULL) < 0)
+                return -ENOENT;
+        r = strata_label_open_dir(s, id, &dir);
+        if (r < 0)
+                return r;
+        if (fstatat(dir, label, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        *size = (uint64_t)st.st_size;
+        *mtime = st.st_mtim;
+        return 0;
+}
+
+int strata_label_set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len)
+{
+        static atomic_uint counter; /* tells temporary files of writers at the same time apart */
+        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+        cleanup_fd int dir = -1;
+        char tmp[32];
+        int r;
+
+        r = strata_name_check(label, NULL);
+        if (r == 0 && len > STRATA_LABEL_MAX + (size_t)(len && value[len - 1] == '\n'))
+                r = -EFBIG;
+        if (r < 0)
+                return r;
+        strata_buf_add(&text, value, len);
+        if (!len || value[len - 1] != '\n')
+                strata_buf_addstr(&text, "\n");
+        r = strata_buf_status(&text);
+        if (r == 0)
+                r = make_dir(s, id, &dir);
+        if (r < 0)
+                return r;
+        snprintf(tmp, sizeof(tmp), ".new.%u", atomic_fetch_add(&counter, 1));
+        r = strata_io_replace_at(dir, tmp, label, text.data, text.len, 0600, s->config.durable);
+        return r < 0 ? r : strata_store_sync_dir(s, dir);
+}
+
+int strata_label_remove(struct strata *s, uint64_t id, const char *label)
+{
+        cleanup_fd int dir = -1;
+        int r;
+
+        if (strata_name_check(label, NULL) < 0)
+                return -ENOENT;
+        r = strata_label_open_dir(s, id, &dir);
+        if (r < 0)
+                return r;
+        if (unlinkat(dir, label, 0) < 0)
+                return -errno;
+        return strata_store_sync_dir(s, dir);
+}
+
+int strata_label_rename(struct strata *s, uint64_t id, const char *old, const char *new)
+{
+        cleanup_fd int dir = -1;
+        int r;
+
+        if (strata_name_check(old, NULL) < 0)
+                return -ENOENT;
+        r = strata_name_check(new, NULL);
+        if (r == 0)
+                r = strata_label_open_dir(s, id, &dir);
+        if (r < 0)
+                return r;
+        if (renameat(dir, old, dir, new) < 0)
+                return -errno;
+        return strata_store_sync_dir(s, dir);
+}

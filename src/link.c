@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "link.h"
+
+#include "index.h"
+#include "store.h"
+#include "strata.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id)
+{
+        int r = 0;
+
+        op->id = id;
+        pthread_mutex_lock(&s->names);
+        for (struct strata_op *o = s->ops; o; o = o->next)
+                if (o->id == id)
+                        r = -EBUSY;
+        if (r == 0) {
+                op->next = s->ops;
+                s->ops = op;
+        }
+        pthread_mutex_unlock(&s->names);
+        return r;
+}
+
+void strata_op_end(struct strata *s, struct strata_op *op)
+{
+        pthread_mutex_lock(&s->names);
+        for (struct strata_op **o = &s->ops; *o; o = &(*o)->next) {
+                if (*o == op) {
+                        *o = op->next;
+                        break;
+                }
+        }
+        pthread_mutex_unlock(&s->names);
+}
+
+int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *name, const char **why)
+{
+        static const char *const taken[STRATA_KINDS] = {
+                [STRATA_ACTIVE] = "the key is taken in active/; choose another or remove that one first",
+                [STRATA_VIEW] = "the key is taken in views/; choose another or remove that one first",
+                [STRATA_COMMITTED] = "the name is taken in snapshots/; nothing is ever replaced: choose another or "
+                                     "remove that one first",
+        };
+        uint64_t id;
+
+        for (int k = 0; k < STRATA_KINDS; k++) {
+                if ((k == STRATA_COMMITTED) != (kind == STRATA_COMMITTED))
+                        continue;
+                if (strata_entry_find(s, k, name, &id) == 0) {
+                        *why = taken[k];
+                        return -EEXIST;
+                }
+        }
+        return 0;
+}
+
+int strata_link_record(struct strata *s, const struct strata_info *info, enum strata_kind to, const char *name,
+                       struct strata_record *ret)
+{
+        struct strata_record rec;
+        int r = strata_record_load(s, info->id, &rec);
+
+        if (r < 0)
+                return r;
+        rec.was.kind = info->kind;
+        strcpy(rec.was.name, info->name);
+        rec.now.kind = to;
+        strcpy(rec.now.name, name);
+        *ret = rec;
+        return 0;
+}
+
+/* RENAME_NOREPLACE, or where the file system has none, a look before: NAMES is held, the store is ours alone. */
+static int rename_link(struct strata *s, const struct strata_place *from, const struct strata_place *to)
+{
+        if (renameat2(s->kind_fd[from->kind], from->name, s->kind_fd[to->kind], to->name, RENAME_NOREPLACE) == 0)
+                return 0;
+        if (errno != EINVAL && errno != ENOSYS)
+                return -errno;
+        if (renameat(s->kind_fd[from->kind], from->name, s->kind_fd[to->kind], to->name) == 0)
+                return 0;
+        return -errno;
+}
+
+int strata_link_move(struct strata *s, const struct strata_record *rec, const char **why)
+{
+        int r;
+
+        pthread_mutex_lock(&s->names);
+        r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
+        if (r == 0)
+                r = strata_record_publish(s, rec->id);
+        if (r == 0)
+                r = rename_link(s, &rec->was, &rec->now);
+        strata_index_drop(s->index, rec->id);
+        pthread_mutex_unlock(&s->names);
+        if (r < 0) {
+                strata_record_discard(s, rec->id);
+                return r;
+        }
+        r = strata_store_sync_dir(s, s->kind_fd[rec->now.kind]);
+        if (r == 0 && rec->was.kind != rec->now.kind)
+                r = strata_store_sync_dir(s, s->kind_fd[rec->was.kind]);
+        if (r < 0) {
+                /* Not known to be on the disk: go back, and let the caller hear of it. */
+                pthread_mutex_lock(&s->names);
+                (void)rename_link(s, &rec->now, &rec->was);
+                strata_index_drop(s->index, rec->id);
+                pthread_mutex_unlock(&s->names);
+        }
+        return r;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mount.h"
+
+#include "log.h"
+#include "strata.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+const struct strata_mount_api *strata_mount_choose(bool force_old)
+{
+        cleanup_fd int fd = -1;
+
+        if (force_old)
+                return &strata_mount_old;
+        fd = fsopen("overlay", FSOPEN_CLOEXEC);
+        if (fd < 0 || fsconfig(fd, FSCONFIG_SET_STRING, "lowerdir+", "/", 0) < 0)
+                return &strata_mount_old;
+        return &strata_mount_new;
+}
+
+/*
+ * The mark of an active snapshot that is mounted: layers/ID/mounted, holding the boot's ID and "volatile" or "synced". While
+ * it stands after a kill, the last mount may live on in some process, and a volatile one was never synced.
+ */
+#define MARK_MAX 128
+
+static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_volatile)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        char path[STRATA_ID_PATH_MAX];
+        int r;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
+        r = strata_io_read_at(s->layers_fd, path, MARK_MAX, &buf);
+        if (r < 0)
+                return r;
+        *same_boot = buf.data && s->boot_id[0] && strncmp(buf.data, s->boot_id, strlen(s->boot_id)) == 0;
+        *was_volatile = buf.data && strstr(buf.data, " volatile\n");
+        return 0;
+}
+
+static int write_mark(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX], text[MARK_MAX];
+        int n;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
+        n = snprintf(text, sizeof(text), "%s %s\n", s->boot_id, s->config.volatile_mounts ? "volatile" : "synced");
+        return strata_io_create_at(s->layers_fd, path, text, (size_t)n, 0600, false);
+}
+
+static void drop_volatile_mark(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        /* Overlayfs refuses the next mount while this directory stands: Documentation/filesystems/overlayfs.rst, "Volatile mount". */
+        snprintf(path, sizeof(path), "%" PRIu64 "/work/work/incompat/volatile", id);
+        if (unlinkat(s->layers_fd, path, AT_REMOVEDIR) == 0) {
+                *strrchr(path, '/') = '\0';
+                (void)unlinkat(s->layers_fd, path, AT_REMOVEDIR);
+        }
+}
+
+void strata_mount_left(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        drop_volatile_mark(s, id);
+        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
+        (void)unlinkat(s->layers_fd, path, 0);
+}
+
+/*
+ * True if some superblock still uses the upper directory of layer ID. The kernel tells with index=on, which makes that an
+ * EBUSY; with a work directory that can't serve, nothing is ever mounted or written here.
+ */
+static bool upper_in_use(struct strata *s, uint64_t id)
+{
+        char options[256];
+
+        if (fchdir(s->layers_fd) < 0)
+                return false;
+        snprintf(options, sizeof(options),
+                 "lowerdir=../empty,upperdir=%" PRIu64 "/fs,workdir=%" PRIu64 "/fs,index=on%s", id, id,
+                 s->in_userns ? ",userxattr" : "");
+        return mount("stratafs:probe", ".", "overlay", MS_RDONLY, options) < 0 && errno == EBUSY;
+}
+
+/* Looks at what the last mount of an active snapshot left, and notes the coming one. */
+static int begin_active(struct strata *s, const struct strata_info *info)
+{
+        bool same_boot, was_volatile;
+
+        if (read_mark(s, info->id, &same_boot, &was_volatile) == 0) {
+                if (same_boot && upper_in_use(s, info->id))
+                        return -EBUSY;
+                if (!same_boot && was_volatile)
+                        strata_log_add(s->log, "mount", info->name, NULL, EUCLEAN,
+                                       "this active snapshot was mounted volatile when the machine went down: files in it "
+                                       "may be old, cut off or empty; check or remove it before you commit it");
+                drop_volatile_mark(s, info->id);
+        }
+        return write_mark(s, info->id);
+}
+
+int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd)
+{
+        char source[sizeof("stratafs:") + STRATA_NAME_MAX];
+        cleanup_chain struct strata_chain chain = { 0 };
+        struct strata_mount_spec spec = {
+                .source = source,
+                .chain = &chain,
+                .read_only = info->kind != STRATA_ACTIVE || s->config.read_only,
+                .restricted = info->kind == STRATA_COMMITTED || s->config.restrict_mounts,
+                .is_volatile = info->kind == STRATA_ACTIVE && s->config.volatile_mounts,
+        };
+        int r;
+
+        snprintf(source, sizeof(source), "stratafs:%s", info->name);
+        r = strata_chain_get(s, info, &chain);
+        if (r < 0)
+                return r;
+        if (fchdir(s->layers_fd) < 0)
+                return -errno;
+        if (chain.upper) {
+                r = begin_active(s, info);
+                if (r < 0)
+                        return r;
+        }
+        r = s->mount_api->attach(s, &spec, target_fd);
+        if (r < 0 && chain.upper)
+                strata_mount_left(s, info->id);
+        return r;
+}
+
+int strata_mount_freeze(struct strata *s, const char *path)
+{
+        return s->mount_api->set_read_only(s, path, true);
+}
+
+int strata_mount_thaw(struct strata *s, const char *path)
+{
+        return s->mount_api->set_read_only(s, path, false);
+}
+
+int strata_mount_detach(const char *path, int flags)
+{
+        return umount2(path, flags | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int strata_mount_is_attached(const char *path, dev_t *dev)
+{
+        struct statx stx;
+
+        if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &stx) < 0)
+                return -errno;
+        if (!(stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) || !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+                return 0;
+        *dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+        return 1;
+}

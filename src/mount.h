@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Layers to a mount: attach, freeze, thaw, detach. Two kernel interfaces stand behind one table: the new mount API with
+ * "lowerdir+" (Linux 6.8 and later, mount_new.c) and mount(2) (before, mount_old.c).
+ *
+ * strata_mount_attach() moves the calling thread's working directory to the store's layers/: the thread must have one of its own
+ * (unshare(CLONE_FS)) or not mind. All paths given are walked by the caller's thread, so a FUSE worker must not call these.
+ */
+#ifndef STRATA_MOUNT_H
+#define STRATA_MOUNT_H
+
+#include "chain.h"
+#include "entry.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct strata_mount_spec {
+        const char *source; /* "stratafs:NAME", for /proc/mounts */
+        const struct strata_chain *chain;
+        bool read_only;
+        bool restricted; /* nosuid, nodev */
+        bool is_volatile;
+};
+
+struct strata_mount_api {
+        const char *name;
+        size_t max_options; /* bytes of an option string; 0: no limit but STRATA_CHAIN_MAX */
+
+        /* Mounts SPEC on the directory TARGET_FD (O_PATH). */
+        int (*attach)(struct strata *s, const struct strata_mount_spec *spec, int target_fd);
+
+        /* Makes the superblock mounted at PATH read-only (-EBUSY: a file is open for writing) or writable again. */
+        int (*set_read_only)(struct strata *s, const char *path, bool read_only);
+};
+
+extern const struct strata_mount_api strata_mount_new;
+extern const struct strata_mount_api strata_mount_old;
+
+/* The table for this kernel, or the old one if FORCE_OLD. */
+const struct strata_mount_api *strata_mount_choose(bool force_old);
+
+/*
+ * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken, else what the kernel said.
+ * An active snapshot left mounted by a program that was killed may still be in use by processes: -EBUSY then, as a second mount
+ * would break both.
+ */
+int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd);
+
+/* Freezes or thaws the superblock mounted at PATH, all its bind mounts and namespaces included. */
+int strata_mount_freeze(struct strata *s, const char *path);
+int strata_mount_thaw(struct strata *s, const char *path);
+
+/* umount2(PATH, FLAGS), never following a link. */
+int strata_mount_detach(const char *path, int flags);
+
+/* To be called once an active snapshot's mount is gone: it was left in order. */
+void strata_mount_left(struct strata *s, uint64_t id);
+
+/* 1 if PATH is a mount point with something mounted, *DEV then its device; 0 if not; -errno. Asks no file system. */
+int strata_mount_is_attached(const char *path, dev_t *dev);
+
+/* Bytes of the option string of CHAIN for mount(2), with its NUL. */
+size_t strata_mount_options_length(const struct strata_chain *chain);
+
+#endif

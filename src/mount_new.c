@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The new mount API: one fsconfig() a layer, so up to STRATA_CHAIN_MAX of them whatever their paths. */
+#include "mount.h"
+
+#include "strata.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#define VALUE_MAX 256 /* bytes of a string that fsconfig() takes, with its NUL */
+
+/*
+ * The path of DIR in layer ID (ID 0: of the store's empty directory): absolute, as is best to read in /proc/mounts, or from the
+ * working directory layers/ where the store's path is too long for that.
+ */
+static void layer_path(struct strata *s, uint64_t id, const char *dir, char ret[VALUE_MAX])
+{
+        char tail[STRATA_ID_PATH_MAX];
+        int n;
+
+        if (id)
+                snprintf(tail, sizeof(tail), "layers/%" PRIu64 "/%s", id, dir);
+        else
+                strcpy(tail, "empty");
+        n = snprintf(ret, VALUE_MAX, "%s/%s", s->path, tail);
+        if (n >= VALUE_MAX)
+                snprintf(ret, VALUE_MAX, "../%s", tail);
+}
+
+static int set_string(int fd, const char *key, const char *value)
+{
+        return fsconfig(fd, FSCONFIG_SET_STRING, key, value, 0) < 0 ? -errno : 0;
+}
+
+static int set_layers(struct strata *s, int fd, const struct strata_chain *chain)
+{
+        char path[VALUE_MAX];
+        int r = 0;
+
+        for (size_t i = 0; i < chain->n && r == 0; i++) {
+                layer_path(s, chain->lowers[i], "fs", path);
+                r = set_string(fd, "lowerdir+", path);
+        }
+        if (r == 0 && (chain->n == 0 || (chain->n == 1 && !chain->upper))) {
+                layer_path(s, 0, NULL, path); /* overlayfs wants one lower, or two where there is no upper */
+                r = set_string(fd, "lowerdir+", path);
+        }
+        if (r == 0 && chain->upper) {
+                layer_path(s, chain->upper, "fs", path);
+                r = set_string(fd, "upperdir", path);
+                layer_path(s, chain->upper, "work", path);
+                if (r == 0)
+                        r = set_string(fd, "workdir", path);
+        }
+        return r;
+}
+
+static int set_options(struct strata *s, int fd, const struct strata_mount_spec *spec)
+{
+        /* An upper is a self-contained layer only with all of these off. */
+        static const char *const off[] = { "index", "metacopy", "redirect_dir" };
+        int r = set_string(fd, "source", spec->source);
+
+        if (r == -EINVAL)
+                r = 0; /* a name that the kernel won't take is no reason not to mount */
+        for (size_t i = 0; i < sizeof(off) / sizeof(*off) && r == 0; i++)
+                r = set_string(fd, off[i], "off");
+        if (r == 0 && s->in_userns && fsconfig(fd, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0)
+                r = -errno;
+        if (r == 0 && spec->is_volatile && fsconfig(fd, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)
+                r = -errno;
+        if (r == 0 && spec->read_only && fsconfig(fd, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0)
+                r = -errno;
+        return r;
+}
+
+static int new_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd)
+{
+        cleanup_fd int fs = fsopen("overlay", FSOPEN_CLOEXEC), mnt = -1;
+        unsigned attributes = 0;
+        int r;
+
+        if (fs < 0)
+                return -errno;
+        r = set_options(s, fs, spec);
+        if (r == 0)
+                r = set_layers(s, fs, spec->chain);
+        if (r < 0)
+                return r;
+        if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -errno;
+        if (spec->read_only)
+                attributes |= MOUNT_ATTR_RDONLY;
+        if (spec->restricted)
+                attributes |= MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        mnt = fsmount(fs, FSMOUNT_CLOEXEC, attributes);
+        if (mnt < 0)
+                return -errno;
+        if (move_mount(mnt, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+                return -errno;
+        return 0;
+}
+
+static int new_set_read_only(struct strata *s, const char *path, bool read_only)
+{
+        cleanup_fd int fd = fspick(AT_FDCWD, path, FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW);
+
+        (void)s;
+        if (fd < 0)
+                return -errno;
+        if (fsconfig(fd, FSCONFIG_SET_FLAG, read_only ? "ro" : "rw", NULL, 0) < 0 ||
+            fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+                return -errno;
+        return 0;
+}
+
+const struct strata_mount_api strata_mount_new = {
+        .name = "new",
+        .max_options = 0,
+        .attach = new_attach,
+        .set_read_only = new_set_read_only,
+};

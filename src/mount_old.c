@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mount(2), for kernels before 6.8: all options in one string, which the kernel cuts at a page without saying so. Paths are
+ * taken from the working directory layers/, to fit as many as possible.
+ */
+#include "mount.h"
+
+#include "strata.h"
+#include "util/buf.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#define OPTIONS_MAX 4095 /* bytes with the NUL */
+
+static void format_options(const struct strata_chain *chain, struct strata_buf *buf)
+{
+        strata_buf_addstr(buf, "index=off,metacopy=off,redirect_dir=off,lowerdir=");
+        for (size_t i = 0; i < chain->n; i++)
+                strata_buf_addf(buf, "%s%" PRIu64 "/fs", i ? ":" : "", chain->lowers[i]);
+        if (chain->n == 0 || (chain->n == 1 && !chain->upper))
+                strata_buf_addf(buf, "%s../empty", chain->n ? ":" : "");
+        if (chain->upper)
+                strata_buf_addf(buf, ",upperdir=%" PRIu64 "/fs,workdir=%" PRIu64 "/work", chain->upper, chain->upper);
+}
+
+size_t strata_mount_options_length(const struct strata_chain *chain)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+
+        format_options(chain, &buf);
+        strata_buf_addstr(&buf, ",userxattr,volatile"); /* with or without, so that options change no limit */
+        return strata_buf_status(&buf) < 0 ? SIZE_MAX : buf.len + 1;
+}
+
+static int old_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd)
+{
+        cleanup_buf struct strata_buf options = STRATA_BUF_INIT;
+        unsigned long flags = 0;
+        char target[64];
+        int r;
+
+        if (strata_mount_options_length(spec->chain) > OPTIONS_MAX)
+                return -EMLINK;
+        format_options(spec->chain, &options);
+        if (s->in_userns)
+                strata_buf_addstr(&options, ",userxattr");
+        if (spec->is_volatile)
+                strata_buf_addstr(&options, ",volatile");
+        r = strata_buf_status(&options);
+        if (r < 0)
+                return r;
+        if (spec->read_only)
+                flags |= MS_RDONLY;
+        if (spec->restricted)
+                flags |= MS_NOSUID | MS_NODEV;
+        snprintf(target, sizeof(target), "/proc/thread-self/fd/%d", target_fd);
+        return mount(spec->source, target, "overlay", flags, options.data) < 0 ? -errno : 0;
+}
+
+static int old_set_read_only(struct strata *s, const char *path, bool read_only)
+{
+        unsigned long flags = MS_REMOUNT | (read_only ? MS_RDONLY : 0);
+
+        if (s->config.restrict_mounts)
+                flags |= MS_NOSUID | MS_NODEV;
+        return mount(NULL, path, NULL, flags, NULL) < 0 ? -errno : 0;
+}
+
+const struct strata_mount_api strata_mount_old = {
+        .name = "old",
+        .max_options = OPTIONS_MAX,
+        .attach = old_attach,
+        .set_read_only = old_set_read_only,
+};

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "prepare.h"
+
+#include "chain.h"
+#include "link.h"
+#include "record.h"
+#include "strata.h"
+#include "trash.h"
+#include "util/cleanup.h"
+#include "util/timefmt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+/* True for the xattrs in which overlayfs keeps its own state. */
+static bool is_overlay_xattr(const char *name)
+{
+        return strncmp(name, "trusted.overlay.", 16) == 0 || strncmp(name, "user.overlay.", 13) == 0;
+}
+
+/* Copies all xattrs, ACLs among them, from the directory FROM to TO (both open for reading). */
+static int copy_xattrs(int from, int to)
+{
+        cleanup_free char *names = NULL, *value = NULL;
+        ssize_t len, n;
+
+        len = flistxattr(from, NULL, 0);
+        if (len <= 0)
+                return len < 0 && errno != ENOTSUP ? -errno : 0;
+        names = malloc((size_t)len + 1);
+        value = malloc(65536); /* XATTR_SIZE_MAX */
+        if (!names || !value)
+                return -ENOMEM;
+        len = flistxattr(from, names, (size_t)len);
+        if (len < 0)
+                return -errno;
+        names[len] = '\0';
+        for (const char *name = names; name < names + len; name += strlen(name) + 1) {
+                if (is_overlay_xattr(name))
+                        continue;
+                n = fgetxattr(from, name, value, 65536);
+                if (n < 0 && errno == ENODATA)
+                        continue;
+                if (n < 0 || fsetxattr(to, name, value, (size_t)n, 0) < 0)
+                        return -errno;
+        }
+        return 0;
+}
+
+/* Makes the root of a child look like the root of its parent: owner, mode, xattrs, ACLs, times. */
+static int copy_root(struct strata *s, int layer_fd, uint64_t parent)
+{
+        char path[STRATA_ID_PATH_MAX];
+        cleanup_fd int from = -1, to = -1;
+        struct timespec times[2];
+        struct stat st, now;
+        int r;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/fs", parent);
+        from = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (from < 0 || fstat(from, &st) < 0)
+                return -errno;
+        to = openat(layer_fd, "fs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (to < 0 || fstat(to, &now) < 0)
+                return -errno;
+        if ((st.st_uid != now.st_uid || st.st_gid != now.st_gid) && fchown(to, st.st_uid, st.st_gid) < 0)
+                return -errno;
+        if (st.st_mode != now.st_mode && fchmod(to, st.st_mode & 07777) < 0)
+                return -errno;
+        r = copy_xattrs(from, to);
+        if (r < 0)
+                return r;
+        times[0] = st.st_atim;
+        times[1] = st.st_mtim;
+        return futimens(to, times) < 0 ? -errno : 0;
+}
+
+static int make_root(int layer_fd, uid_t uid, gid_t gid)
+{
+        struct stat st;
+
+        if (fstatat(layer_fd, "fs", &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        if (st.st_uid == uid && st.st_gid == gid)
+                return 0;
+        return fchownat(layer_fd, "fs", uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+/* Makes layers/ID with all that belongs in it, still unlinked. What is left after a failure is the caller's to remove. */
+static int make_layer(struct strata *s, const struct strata_record *rec, uid_t uid, gid_t gid)
+{
+        bool own_files = rec->now.kind == STRATA_ACTIVE || !rec->parent;
+        cleanup_fd int fd = -1;
+        char path[STRATA_ID_PATH_MAX];
+        int r;
+
+        snprintf(path, sizeof(path), "%" PRIu64, rec->id);
+        if (mkdirat(s->layers_fd, path, 0700) < 0)
+                return -errno;
+        fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        if (own_files) {
+                if (mkdirat(fd, "fs", 0755) < 0)
+                        return -errno;
+                r = rec->parent ? copy_root(s, fd, rec->parent) : make_root(fd, uid, gid);
+                if (r < 0)
+                        return r;
+        }
+        if (rec->now.kind == STRATA_ACTIVE && mkdirat(fd, "work", 0700) < 0)
+                return -errno;
+        return strata_record_create(fd, rec);
+}
+
+/* Marks ID as a child of PARENT, which the caller knows to exist: NAMES is held. */
+static int add_mark(struct strata *s, uint64_t parent, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+        int fd;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
+        fd = openat(s->layers_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 && errno == ENOENT) {
+                *strrchr(path, '/') = '\0';
+                if (mkdirat(s->layers_fd, path, 0700) < 0 && errno != EEXIST)
+                        return -errno;
+                snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
+                fd = openat(s->layers_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        }
+        if (fd < 0)
+                return -errno;
+        strata_close(fd);
+        return 0;
+}
+
+static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
+        (void)unlinkat(s->layers_fd, path, 0);
+}
+
+/* The last step: makes the layer an entry. */
+static int publish(struct strata *s, const struct strata_record *rec, const char **why)
+{
+        char target[STRATA_ID_PATH_MAX];
+        struct strata_info parent;
+        int r;
+
+        snprintf(target, sizeof(target), "../layers/%" PRIu64, rec->id);
+        pthread_mutex_lock(&s->names);
+        r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
+        if (r == 0 && rec->parent) {
+                r = strata_entry_info(s, rec->parent, &parent);
+                if (r == -ENOENT)
+                        *why = "the parent was removed meanwhile";
+                if (r == 0)
+                        r = add_mark(s, rec->parent, rec->id);
+        }
+        if (r == 0 && symlinkat(target, s->kind_fd[rec->now.kind], rec->now.name) < 0) {
+                r = -errno;
+                if (rec->parent)
+                        drop_mark(s, rec->parent, rec->id);
+        }
+        pthread_mutex_unlock(&s->names);
+        return r;
+}
+
+int strata_prepare(struct strata *s, enum strata_kind kind, const char *key, const char *parent, uid_t uid, gid_t gid,
+                   uint64_t *ret_id, const char **why)
+{
+        struct strata_record rec = { .depth = 1, .now.kind = kind };
+        struct strata_info below;
+        int r;
+
+        *why = NULL;
+        r = strata_name_check(key, why);
+        if (r == 0 && parent[0])
+                r = strata_name_check(parent, why);
+        if (r == 0)
+                r = strata_link_check_free(s, kind, key, why);
+        if (r < 0)
+                return r;
+        strcpy(rec.now.name, key);
+        if (parent[0]) {
+                r = strata_entry_get(s, STRATA_COMMITTED, parent, &below);
+                if (r == -ENOENT)
+                        *why = "there is no such parent in snapshots/; `ls snapshots` shows what is there";
+                if (r < 0)
+                        return r;
+                rec.parent = below.id;
+                rec.depth = below.depth + 1;
+                r = strata_chain_check(s, &below, kind == STRATA_ACTIVE);
+                if (r < 0) {
+                        *why = "the chain of parents is as long as the kernel can mount; prepare on a snapshot with "
+                               "fewer layers below";
+                        return r;
+                }
+        }
+        rec.created = strata_time_now();
+        r = strata_next_id(s, &rec.id);
+        if (r < 0)
+                return r;
+        r = make_layer(s, &rec, uid, gid);
+        if (r == 0)
+                r = publish(s, &rec, why);
+        if (r < 0) {
+                (void)strata_trash_layer(s, rec.id);
+                return r;
+        }
+        *ret_id = rec.id;
+        return 0;
+}

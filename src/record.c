@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "record.h"
+
+#include "strata.h"
+#include "util/cleanup.h"
+#include "util/hash.h"
+#include "util/io.h"
+#include "util/timefmt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define RECORD_HEAD "stratafs-meta 1\n"
+#define RECORD_MAX 4096
+
+static void format_place(struct strata_buf *buf, const char *key, const struct strata_place *place)
+{
+        if (place->name[0])
+                strata_buf_addf(buf, "%s: %s/%s\n", key, strata_kind_folder(place->kind), place->name);
+}
+
+void strata_record_format(const struct strata_record *rec, struct strata_buf *buf)
+{
+        size_t start = buf->len;
+        char time[STRATA_TIME_MAX];
+
+        strata_buf_addstr(buf, RECORD_HEAD);
+        strata_buf_addf(buf, "id: %" PRIu64 "\nparent: %" PRIu64 "\ndepth: %u\n", rec->id, rec->parent, rec->depth);
+        strata_buf_addf(buf, "created: %s\n", strata_time_format(rec->created, time));
+        if (rec->committed.tv_sec)
+                strata_buf_addf(buf, "committed: %s\n", strata_time_format(rec->committed, time));
+        format_place(buf, "name", &rec->now);
+        format_place(buf, "was", &rec->was);
+        if (buf->failed)
+                return;
+        strata_buf_addf(buf, "xxh3: %016" PRIx64 "\n", (uint64_t)XXH3_64bits(buf->data + start, buf->len - start));
+}
+
+static bool parse_place(const char *text, struct strata_place *ret)
+{
+        for (int kind = 0; kind < STRATA_KINDS; kind++) {
+                const char *folder = strata_kind_folder(kind);
+                size_t len = strlen(folder);
+
+                if (strncmp(text, folder, len) == 0 && text[len] == '/' &&
+                    strata_name_check(text + len + 1, NULL) == 0) {
+                        ret->kind = kind;
+                        strcpy(ret->name, text + len + 1);
+                        return true;
+                }
+        }
+        return false;
+}
+
+static bool parse_field(struct strata_record *rec, const char *key, const char *value)
+{
+        unsigned long long n = 0;
+        bool number = strata_io_parse_u64(value, &n);
+
+        if (strcmp(key, "id") == 0) {
+                rec->id = n;
+                return number && n > 0;
+        }
+        if (strcmp(key, "parent") == 0) {
+                rec->parent = n;
+                return number;
+        }
+        if (strcmp(key, "depth") == 0) {
+                rec->depth = (unsigned)n;
+                return number && n > 0 && n < 1000000;
+        }
+        if (strcmp(key, "created") == 0)
+                return strata_time_parse(value, &rec->created);
+        if (strcmp(key, "committed") == 0)
+                return strata_time_parse(value, &rec->committed);
+        if (strcmp(key, "name") == 0)
+                return parse_place(value, &rec->now);
+        if (strcmp(key, "was") == 0)
+                return parse_place(value, &rec->was);
+        return true; /* a later version's field */
+}
+
+int strata_record_parse(char *text, size_t len, struct strata_record *ret)
+{
+        const size_t sum_len = strlen("xxh3: 0123456789abcdef\n");
+        struct strata_record rec = { 0 };
+        char sum[32], *line, *next;
+
+        if (len < strlen(RECORD_HEAD) + sum_len || memchr(text, '\0', len) ||
+            strncmp(text, RECORD_HEAD, strlen(RECORD_HEAD)) != 0)
+                return -EUCLEAN;
+        snprintf(sum, sizeof(sum), "xxh3: %016" PRIx64 "\n", (uint64_t)XXH3_64bits(text, len - sum_len));
+        if (memcmp(text + len - sum_len, sum, sum_len) != 0)
+                return -EUCLEAN;
+        text[len - sum_len] = '\0';
+        for (line = text + strlen(RECORD_HEAD); *line; line = next) {
+                char *end = strchr(line, '\n');
+                char *colon = end ? memchr(line, ':', (size_t)(end - line)) : NULL;
+
+                if (!colon || colon[1] != ' ')
+                        return -EUCLEAN;
+                *end = *colon = '\0';
+                next = end + 1;
+                if (!parse_field(&rec, line, colon + 2))
+                        return -EUCLEAN;
+        }
+        if (!rec.id || !rec.depth || !rec.now.name[0])
+                return -EUCLEAN;
+        *ret = rec;
+        return 0;
+}
+
+static int record_load_file(struct strata *s, uint64_t id, const char *file, struct strata_record *ret)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        char path[STRATA_ID_PATH_MAX];
+        struct strata_record rec;
+        int r;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/%s", id, file);
+        r = strata_io_read_at(s->layers_fd, path, RECORD_MAX, &buf);
+        if (r < 0)
+                return r == -EFBIG ? -EUCLEAN : r;
+        r = buf.len ? strata_record_parse(buf.data, buf.len, &rec) : -EUCLEAN;
+        if (r == 0 && rec.id != id)
+                r = -EUCLEAN;
+        if (r == 0)
+                *ret = rec;
+        return r;
+}
+
+int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret)
+{
+        return record_load_file(s, id, "meta", ret);
+}
+
+int strata_record_create(int layer_fd, const struct strata_record *rec)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        int r;
+
+        strata_record_format(rec, &buf);
+        r = strata_buf_status(&buf);
+        if (r < 0)
+                return r;
+        return strata_io_create_at(layer_fd, "meta", buf.data, buf.len, 0600, false);
+}
+
+int strata_record_stage(struct strata *s, const struct strata_record *rec, bool sync)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        char path[STRATA_ID_PATH_MAX];
+        int r;
+
+        strata_record_format(rec, &buf);
+        r = strata_buf_status(&buf);
+        if (r < 0)
+                return r;
+        snprintf(path, sizeof(path), "%" PRIu64 "/meta.new", rec->id);
+        r = strata_io_create_at(s->layers_fd, path, buf.data, buf.len, 0600, sync);
+        if (r < 0)
+                strata_record_discard(s, rec->id);
+        return r;
+}
+
+int strata_record_publish(struct strata *s, uint64_t id)
+{
+        char from[STRATA_ID_PATH_MAX], to[STRATA_ID_PATH_MAX];
+
+        snprintf(from, sizeof(from), "%" PRIu64 "/meta.new", id);
+        snprintf(to, sizeof(to), "%" PRIu64 "/meta", id);
+        return renameat(s->layers_fd, from, s->layers_fd, to) < 0 ? -errno : 0;
+}
+
+void strata_record_discard(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+        int saved = errno;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/meta.new", id);
+        unlinkat(s->layers_fd, path, 0);
+        errno = saved;
+}
+
+/* True if PLACE is a link to layer ID; *MTIME is the link's. */
+static bool place_holds(struct strata *s, const struct strata_place *place, uint64_t id, struct timespec *mtime)
+{
+        struct stat st;
+        uint64_t found;
+
+        if (!place->name[0] || strata_entry_find(s, place->kind, place->name, &found) < 0 || found != id)
+                return false;
+        if (fstatat(s->kind_fd[place->kind], place->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return false;
+        *mtime = st.st_mtim;
+        return true;
+}
+
+int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret,
+                          struct timespec *mtime)
+{
+        struct strata_record staged;
+
+        if (place_holds(s, &rec->now, rec->id, mtime)) {
+                *ret = rec->now;
+                return 0;
+        }
+        if (place_holds(s, &rec->was, rec->id, mtime)) {
+                *ret = rec->was;
+                return 0;
+        }
+        if (record_load_file(s, rec->id, "meta.new", &staged) == 0 &&
+            place_holds(s, &staged.now, rec->id, mtime)) {
+                strata_record_publish(s, rec->id);
+                *rec = staged;
+                *ret = rec->now;
+                return 0;
+        }
+        return -ENOENT;
+}

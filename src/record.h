@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * layers/ID/meta: what does not change of an entry, and the way back from its ID to its name. Small text whose last line
+ * is the XXH3-64 of all before it; the format stands in docs/format.md.
+ */
+#ifndef STRATA_RECORD_H
+#define STRATA_RECORD_H
+
+#include "entry.h"
+#include "util/buf.h"
+
+/* The folder and the name of a link to a layer. */
+struct strata_place {
+        enum strata_kind kind;
+        char name[STRATA_NAME_MAX + 1]; /* empty: no such place */
+};
+
+struct strata_record {
+        uint64_t id;
+        uint64_t parent;
+        unsigned depth;
+        struct timespec created;
+        struct timespec committed; /* 0 until a commit began; counts only when the entry is in snapshots/ */
+        struct strata_place now;   /* where the link is, or will be once the rename under way is done */
+        struct strata_place was;   /* where it is until then */
+};
+
+/* Appends the text of REC to BUF. */
+void strata_record_format(const struct strata_record *rec, struct strata_buf *buf);
+
+/* Reads such a text (changed in place). -EUCLEAN when it is damaged. */
+int strata_record_parse(char *text, size_t len, struct strata_record *ret);
+
+/* The record of layer ID. -ENOENT without one, -EUCLEAN for a damaged one. */
+int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret);
+
+/* Writes the first record of a layer whose directory is LAYER_FD. Not synced: a layer is durable from its commit on. */
+int strata_record_create(int layer_fd, const struct strata_record *rec);
+
+/* Writes REC beside the present record of its layer; strata_record_publish() puts it in place, discard throws it away. */
+int strata_record_stage(struct strata *s, const struct strata_record *rec, bool sync);
+int strata_record_publish(struct strata *s, uint64_t id);
+void strata_record_discard(struct strata *s, uint64_t id);
+
+/*
+ * Which of the record's places is linked to its layer now, with the link's mtime. A rename cut off by a crash leaves a
+ * staged record behind: it is put in place here if it is the one that is true. -ENOENT if nothing links to the layer.
+ */
+int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret,
+                          struct timespec *mtime);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "remove.h"
+
+#include "index.h"
+#include "link.h"
+#include "strata.h"
+#include "trash.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* The step that counts: with NAMES held no child can come in between. */
+static int unlink_entry(struct strata *s, const struct strata_info *info, const char **why)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&s->names);
+        if (info->kind == STRATA_COMMITTED) {
+                r = strata_entry_has_children(s, info->id);
+                if (r > 0) {
+                        *why = "other entries stand on this snapshot: `cat children` in it lists them; remove those "
+                               "first";
+                        r = -ENOTEMPTY;
+                }
+        }
+        if (r == 0 && unlinkat(s->kind_fd[info->kind], info->name, 0) < 0)
+                r = -errno;
+        strata_index_drop(s->index, info->id);
+        pthread_mutex_unlock(&s->names);
+        return r;
+}
+
+/* As strata_entry_get(), but what is damaged can be removed as well; then without knowing what it stands on. */
+static int find_entry(struct strata *s, enum strata_kind kind, const char *name, struct strata_info *ret)
+{
+        int r = strata_entry_get(s, kind, name, ret);
+
+        if (r != -EUCLEAN)
+                return r;
+        *ret = (struct strata_info){ .kind = kind };
+        snprintf(ret->name, sizeof(ret->name), "%s", name);
+        return strata_entry_find(s, kind, name, &ret->id);
+}
+
+int strata_remove(struct strata *s, enum strata_kind kind, const char *name, const char **why)
+{
+        char mark[STRATA_ID_PATH_MAX];
+        struct strata_info info;
+        struct strata_op op;
+        int r;
+
+        *why = NULL;
+        r = find_entry(s, kind, name, &info);
+        if (r == 0)
+                r = strata_op_begin(s, &op, info.id);
+        if (r < 0)
+                return r;
+        r = unlink_entry(s, &info, why);
+        if (r == 0) {
+                /* It is gone. What fails from here on is swept at the next start. */
+                if (info.parent) {
+                        snprintf(mark, sizeof(mark), "%" PRIu64 "/children/%" PRIu64, info.parent, info.id);
+                        (void)unlinkat(s->layers_fd, mark, 0);
+                }
+                (void)strata_trash_layer(s, info.id);
+        }
+        strata_op_end(s, &op);
+        return r;
+}

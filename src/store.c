@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#define ID_BLOCK 4096 /* IDs reserved with one write of `next` */
+
+static const char *const skeleton[] = { "empty", "trash", "layers", "active", "views", "snapshots" };
+
+static int fail(int error, char **why, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static int fail(int error, char **why, const char *fmt, ...)
+{
+        va_list args;
+
+        va_start(args, fmt);
+        if (vasprintf(why, fmt, args) < 0)
+                *why = NULL;
+        va_end(args);
+        return error;
+}
+
+static int open_dir(int dirfd, const char *name)
+{
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        return fd < 0 ? -errno : fd;
+}
+
+/* The characters that overlayfs and /proc/mounts give a meaning to. */
+static int check_path(const char *path, char **why)
+{
+        if (strpbrk(path, " \t\n\v\f\r,:\\"))
+                return fail(-EINVAL, why,
+                            "the store's path '%s' holds white space, ',', ':' or '\\', which overlayfs can't carry; "
+                            "choose another place",
+                            path);
+        return 0;
+}
+
+/* True if DIRFD holds nothing but what strata_store_open() makes before the format file, as a cut-off start leaves it. */
+static int is_unfinished(int dirfd)
+{
+        cleanup_dir DIR *dir = NULL;
+        struct dirent *de;
+        int fd = open_dir(dirfd, ".");
+
+        if (fd < 0)
+                return fd;
+        dir = fdopendir(fd);
+        if (!dir)
+                return -errno;
+        while ((errno = 0, de = readdir(dir))) {
+                bool known = de->d_name[0] == '.' || strcmp(de->d_name, "lock") == 0 ||
+                             strcmp(de->d_name, "format.new") == 0 || strcmp(de->d_name, "lost+found") == 0;
+
+                if (de->d_name[0] == '.' && strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+                        known = false;
+                for (size_t i = 0; i < sizeof(skeleton) / sizeof(*skeleton); i++)
+                        known = known || strcmp(de->d_name, skeleton[i]) == 0;
+                if (!known)
+                        return 0;
+        }
+        return errno ? -errno : 1;
+}
+
+static int take_lock(struct strata *s, char **why)
+{
+        char pid[24] = "";
+        ssize_t n;
+
+        s->lock_fd = openat(s->root_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (s->lock_fd < 0)
+                return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
+        if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+                int error = errno;
+
+                if (error != EWOULDBLOCK)
+                        return fail(-error, why, "can't lock %s/lock: %s", s->path, strerror(error));
+                n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
+                pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
+                return fail(-EBUSY, why, "the store %s is in use by process %s; end that one first", s->path,
+                            pid[0] ? pid : "(unknown)");
+        }
+        return 0;
+}
+
+/* Called again by whoever goes to the background: the pid in the lock file is for the message only. */
+static void note_pid(struct strata *s)
+{
+        char pid[24];
+        int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+
+        if (ftruncate(s->lock_fd, 0) == 0 && pwrite(s->lock_fd, pid, (size_t)n, 0) < 0)
+                return;
+}
+
+static int make_skeleton(struct strata *s, char **why)
+{
+        int r;
+
+        if (fchmod(s->root_fd, 0700) < 0)
+                return fail(-errno, why, "can't set the mode of %s: %s", s->path, strerror(errno));
+        for (size_t i = 0; i < sizeof(skeleton) / sizeof(*skeleton); i++)
+                if (mkdirat(s->root_fd, skeleton[i], i == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
+                        return fail(-errno, why, "can't make %s/%s: %s", s->path, skeleton[i], strerror(errno));
+        r = strata_io_replace_at(s->root_fd, "format.new", "format", STRATA_STORE_FORMAT,
+                                 strlen(STRATA_STORE_FORMAT), 0600, true);
+        if (r < 0 || fsync(s->root_fd) < 0)
+                return fail(r < 0 ? r : -errno, why, "can't write %s/format: %s", s->path,
+                            strerror(r < 0 ? -r : errno));
+        return 0;
+}
+
+static int check_format(struct strata *s, char **why)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        int r = strata_io_read_at(s->root_fd, "format", 256, &buf);
+
+        if (r == -ENOENT) {
+                r = is_unfinished(s->root_fd);
+                if (r < 0)
+                        return fail(r, why, "can't read %s: %s", s->path, strerror(-r));
+                if (r == 0)
+                        return fail(-EINVAL, why,
+                                    "%s is neither a store nor empty; give a store, or a new or empty directory",
+                                    s->path);
+                return make_skeleton(s, why);
+        }
+        if (r < 0)
+                return fail(r, why, "can't read %s/format: %s", s->path, strerror(-r));
+        if (!buf.data || strcmp(buf.data, STRATA_STORE_FORMAT) != 0)
+                return fail(-EINVAL, why, "%s/format names a store format that this program does not know", s->path);
+        return 0;
+}
+
+static int read_next_id(struct strata *s, char **why)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        unsigned long long next = 1;
+        int r = strata_io_read_at(s->root_fd, "next", 64, &buf);
+
+        if (r == 0) {
+                if (buf.len == 0 || buf.data[buf.len - 1] != '\n')
+                        return fail(-EUCLEAN, why, "%s/next is damaged; it has to hold a number above all in %s/layers",
+                                    s->path, s->path);
+                buf.data[buf.len - 1] = '\0';
+                if (!strata_io_parse_u64(buf.data, &next) || next == 0)
+                        return fail(-EUCLEAN, why, "%s/next is damaged; it has to hold a number above all in %s/layers",
+                                    s->path, s->path);
+        } else if (r != -ENOENT) {
+                return fail(r, why, "can't read %s/next: %s", s->path, strerror(-r));
+        }
+        s->first_id = s->next_id = s->reserved_id = next;
+        return 0;
+}
+
+static int write_next_id(struct strata *s, uint64_t next)
+{
+        char text[32];
+        int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", next);
+
+        return strata_io_replace_at(s->root_fd, "next.new", "next", text, (size_t)n, 0600, s->config.durable);
+}
+
+int strata_next_id(struct strata *s, uint64_t *ret)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&s->ids);
+        if (s->next_id >= s->reserved_id) {
+                r = write_next_id(s, s->next_id + ID_BLOCK);
+                if (r == 0)
+                        s->reserved_id = s->next_id + ID_BLOCK;
+        }
+        if (r == 0)
+                *ret = s->next_id++;
+        pthread_mutex_unlock(&s->ids);
+        return r;
+}
+
+/* Removes the mark of a clean end, so that a crash from here on is seen at the next start. */
+static int take_clean_mark(struct strata *s)
+{
+        s->unclean = unlinkat(s->root_fd, "clean", 0) < 0;
+        if (s->unclean)
+                return errno == ENOENT ? 0 : -errno;
+        return fsync(s->root_fd) < 0 ? -errno : 0;
+}
+
+static int open_folders(struct strata *s, char **why)
+{
+        s->layers_fd = open_dir(s->root_fd, "layers");
+        s->trash_fd = open_dir(s->root_fd, "trash");
+        for (int kind = 0; kind < STRATA_KINDS; kind++) {
+                s->kind_fd[kind] = open_dir(s->root_fd, strata_kind_folder(kind));
+                if (s->kind_fd[kind] < 0)
+                        return fail(s->kind_fd[kind], why, "can't open %s/%s: %s", s->path, strata_kind_folder(kind),
+                                    strerror(-s->kind_fd[kind]));
+        }
+        if (s->layers_fd < 0 || s->trash_fd < 0)
+                return fail(-EUCLEAN, why, "%s has no layers/ or no trash/: it is not a whole store", s->path);
+        return 0;
+}
+
+int strata_store_open(struct strata *s, const char *path, char **why)
+{
+        int r = check_path(path, why);
+
+        if (r < 0)
+                return r;
+        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                return fail(-errno, why, "can't make the store %s: %s", path, strerror(errno));
+        s->path = realpath(path, NULL);
+        if (!s->path)
+                return fail(-errno, why, "can't find the store %s: %s", path, strerror(errno));
+        r = check_path(s->path, why);
+        if (r < 0)
+                return r;
+        s->root_fd = open_dir(AT_FDCWD, s->path);
+        if (s->root_fd < 0)
+                return fail(s->root_fd, why, "can't open the store %s: %s", s->path, strerror(-s->root_fd));
+        if (faccessat(s->root_fd, "format", F_OK, 0) < 0) {
+                r = is_unfinished(s->root_fd);
+                if (r == 0)
+                        return fail(-EINVAL, why,
+                                    "%s is neither a store nor empty; give a store, or a new or empty directory",
+                                    s->path);
+        }
+        r = take_lock(s, why);
+        if (r < 0)
+                return r;
+        r = check_format(s, why);
+        if (r < 0)
+                return r;
+        r = open_folders(s, why);
+        if (r < 0)
+                return r;
+        r = read_next_id(s, why);
+        if (r < 0)
+                return r;
+        r = take_clean_mark(s);
+        if (r < 0)
+                return fail(r, why, "can't write to the store %s: %s", s->path, strerror(-r));
+        note_pid(s);
+        return 0;
+}
+
+static void close_fd(int *fd)
+{
+        strata_close(*fd);
+        *fd = -1;
+}
+
+void strata_store_close(struct strata *s, bool clean)
+{
+        if (clean && s->layers_fd >= 0) {
+                /* Without the exact number the next start only skips some IDs; without the mark it only sweeps. */
+                if (write_next_id(s, s->next_id) == 0)
+                        (void)strata_io_create_at(s->root_fd, "clean", "", 0, 0600, false);
+        }
+        for (int kind = 0; kind < STRATA_KINDS; kind++)
+                close_fd(&s->kind_fd[kind]);
+        close_fd(&s->trash_fd);
+        close_fd(&s->layers_fd);
+        close_fd(&s->lock_fd);
+        close_fd(&s->root_fd);
+        free(s->path);
+        s->path = NULL;
+}
+
+int strata_store_sync_dir(struct strata *s, int fd)
+{
+        return s->config.durable && fsync(fd) < 0 ? -errno : 0;
+}
+
+int strata_open_layer(struct strata *s, uint64_t id, int *ret)
+{
+        char path[STRATA_ID_PATH_MAX];
+        int fd;
+
+        snprintf(path, sizeof(path), "%" PRIu64, id);
+        fd = openat(s->layers_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        *ret = fd;
+        return 0;
+}

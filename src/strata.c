@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "strata.h"
+
+#include "index.h"
+#include "log.h"
+#include "metrics.h"
+#include "mount.h"
+#include "store.h"
+#include "trash.h"
+#include "util/buf.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* An ordinary user namespace maps less than all IDs: user_namespaces(7). */
+static bool in_user_namespace(void)
+{
+        cleanup_buf struct strata_buf map = STRATA_BUF_INIT;
+        unsigned long first, outside, count;
+
+        if (strata_io_read_at(AT_FDCWD, "/proc/self/uid_map", 4096, &map) < 0 || !map.data)
+                return false;
+        return sscanf(map.data, "%lu %lu %lu", &first, &outside, &count) != 3 || first != 0 || outside != 0 ||
+               count != 4294967295UL;
+}
+
+static void read_boot_id(struct strata *s)
+{
+        cleanup_buf struct strata_buf id = STRATA_BUF_INIT;
+
+        if (strata_io_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 4096, &id) < 0 || !id.data)
+                return;
+        id.data[strcspn(id.data, "\n")] = '\0';
+        snprintf(s->boot_id, sizeof(s->boot_id), "%.36s", id.data);
+}
+
+static void strata_free(struct strata *s)
+{
+        strata_index_free(s->index);
+        strata_log_free(s->log);
+        strata_metrics_free(s->metrics);
+        strata_trash_free(s->trash);
+        pthread_mutex_destroy(&s->names);
+        pthread_mutex_destroy(&s->ids);
+        free(s);
+}
+
+int strata_open(const char *path, const struct strata_config *config, struct strata **ret, char **why)
+{
+        struct strata *s = calloc(1, sizeof(*s));
+        int r;
+
+        *why = NULL;
+        if (!s)
+                return -ENOMEM;
+        s->config = *config;
+        s->root_fd = s->lock_fd = s->layers_fd = s->trash_fd = -1;
+        for (int kind = 0; kind < STRATA_KINDS; kind++)
+                s->kind_fd[kind] = -1;
+        pthread_mutex_init(&s->names, NULL);
+        pthread_mutex_init(&s->ids, NULL);
+        r = strata_index_new(&s->index);
+        if (r == 0)
+                r = strata_log_new(&s->log);
+        if (r == 0)
+                r = strata_metrics_new(&s->metrics);
+        if (r == 0)
+                r = strata_trash_new(&s->trash);
+        if (r == 0)
+                r = strata_store_open(s, path, why);
+        if (r < 0) {
+                strata_store_close(s, false);
+                strata_free(s);
+                return r;
+        }
+        s->in_userns = in_user_namespace();
+        read_boot_id(s);
+        s->mount_api = strata_mount_choose(config->old_mount_api);
+        *ret = s;
+        return 0;
+}
+
+void strata_close_store(struct strata *s)
+{
+        if (!s)
+                return;
+        strata_store_close(s, true);
+        strata_free(s);
+}

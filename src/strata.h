@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine's context: one open store. Opened once, handed to every call; all calls may come from any thread.
+ * Everything returns 0 or -errno, and leaves its results untouched on failure, unless its comment says otherwise.
+ */
+#ifndef STRATA_H
+#define STRATA_H
+
+#include "entry.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct strata_index;
+struct strata_log;
+struct strata_metrics;
+struct strata_mount_api;
+struct strata_op;
+struct strata_trash;
+
+struct strata_config {
+        bool durable;         /* a commit returns when all of it is on the disk */
+        bool volatile_mounts; /* active snapshots are mounted volatile: no fsync inside */
+        bool old_mount_api;   /* mount(2) even where the kernel has the new mount API */
+        bool restrict_mounts; /* all mounts nosuid,nodev, not only those of snapshots */
+        bool read_only;       /* all mounts read-only */
+};
+
+struct strata {
+        struct strata_config config; /* constant */
+
+        /* Constant while open. The fds are directories of the store. */
+        char *path; /* absolute, no symbolic links */
+        int root_fd;
+        int lock_fd;
+        int layers_fd;
+        int trash_fd;
+        int kind_fd[STRATA_KINDS];
+        bool unclean;      /* the store was not closed by its last user */
+        bool in_userns;    /* not in the initial user namespace: overlays need userxattr */
+        char boot_id[40];  /* /proc/sys/kernel/random/boot_id */
+        uint64_t first_id; /* IDs from here on were given out by this process */
+        const struct strata_mount_api *mount_api;
+
+        /* Own locks inside. */
+        struct strata_index *index;
+        struct strata_log *log;
+        struct strata_metrics *metrics;
+        struct strata_trash *trash;
+
+        /*
+         * NAMES is held while links in active/, views/ and snapshots/ and the marks in children/ are looked at and
+         * changed together; never over an fsync, a mount or a walk.
+         */
+        pthread_mutex_t names;
+
+        struct strata_op *ops; /* entries being moved or removed; protected by NAMES */
+
+        pthread_mutex_t ids; /* protects the two below; a leaf lock, held over one small write in 4,096 IDs */
+        uint64_t next_id;
+        uint64_t reserved_id; /* `next` on disk: IDs below may have been used */
+};
+
+/*
+ * Opens the store at PATH, making it first if PATH is absent or an empty directory. On failure *WHY is one line for the
+ * user, owned by the caller, or NULL when there was no memory for it. -EBUSY when another process has it open.
+ */
+int strata_open(const char *path, const struct strata_config *config, struct strata **ret, char **why);
+
+/* Closes it and marks it as cleanly closed. No other call may be under way. NULL is fine. */
+void strata_close_store(struct strata *s);
+
+/* A fresh ID, never given out before. */
+int strata_next_id(struct strata *s, uint64_t *ret);
+
+/* "layers/ID" and the like: room for a 20-digit number and a short suffix. */
+#define STRATA_ID_PATH_MAX 48
+
+/* Opens layers/ID as O_PATH. -ENOENT when there is none. */
+int strata_open_layer(struct strata *s, uint64_t id, int *ret);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trash.h"
+
+#include "log.h"
+#include "strata.h"
+#include "util/cleanup.h"
+#include "util/walk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+struct strata_trash {
+        pthread_mutex_t lock; /* protects WORK; a leaf lock */
+        pthread_cond_t wake;
+        bool work; /* something was added since the last look */
+        atomic_bool stop;
+};
+
+int strata_trash_new(struct strata_trash **ret)
+{
+        struct strata_trash *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        pthread_mutex_init(&t->lock, NULL);
+        pthread_cond_init(&t->wake, NULL);
+        t->work = true; /* what the last run left */
+        *ret = t;
+        return 0;
+}
+
+void strata_trash_free(struct strata_trash *t)
+{
+        if (!t)
+                return;
+        pthread_cond_destroy(&t->wake);
+        pthread_mutex_destroy(&t->lock);
+        free(t);
+}
+
+int strata_trash_layer(struct strata *s, uint64_t id)
+{
+        struct strata_trash *t = s->trash;
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64, id);
+        if (renameat(s->layers_fd, path, s->trash_fd, path) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        pthread_mutex_lock(&t->lock);
+        t->work = true;
+        pthread_cond_signal(&t->wake);
+        pthread_mutex_unlock(&t->lock);
+        return 0;
+}
+
+static int delete_one(void *data, enum strata_walk_event event, int dirfd, const char *name)
+{
+        struct strata *s = data;
+
+        if (atomic_load(&s->trash->stop))
+                return -ECANCELED;
+        if (event == STRATA_WALK_ENTER)
+                return 0;
+        if (unlinkat(dirfd, name, event == STRATA_WALK_LEAVE ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
+                return -errno;
+        return 0;
+}
+
+static int delete_tree(struct strata *s, const char *name)
+{
+        int r;
+
+        if (unlinkat(s->trash_fd, name, 0) == 0)
+                return 0;
+        if (errno != EISDIR && errno != EPERM)
+                return -errno;
+        r = strata_walk(s->trash_fd, name, delete_one, s);
+        if (r == 0 && unlinkat(s->trash_fd, name, AT_REMOVEDIR) < 0)
+                r = -errno;
+        return r == -ENOENT ? 0 : r;
+}
+
+int strata_trash_empty(struct strata *s)
+{
+        int fd = openat(s->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *de;
+        int first = 0;
+
+        if (!dir) {
+                int r = -errno;
+
+                strata_close(fd);
+                return r;
+        }
+        while ((errno = 0, de = readdir(dir))) {
+                int r;
+
+                if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+                        continue;
+                r = delete_tree(s, de->d_name);
+                if (r == -ECANCELED)
+                        return r;
+                if (r < 0) {
+                        strata_log_add(s->log, "delete", de->d_name, NULL, r,
+                                       "can't delete this layer in the store's trash/; it is tried again with the "
+                                       "next removal and at the next start");
+                        first = first ? first : r;
+                }
+        }
+        return errno && !first ? -errno : first;
+}
+
+void strata_trash_run(struct strata *s)
+{
+        struct strata_trash *t = s->trash;
+
+        while (!atomic_load(&t->stop)) {
+                pthread_mutex_lock(&t->lock);
+                while (!t->work && !atomic_load(&t->stop))
+                        pthread_cond_wait(&t->wake, &t->lock);
+                t->work = false;
+                pthread_mutex_unlock(&t->lock);
+                if (!atomic_load(&t->stop))
+                        (void)strata_trash_empty(s);
+        }
+}
+
+void strata_trash_stop(struct strata *s)
+{
+        pthread_mutex_lock(&s->trash->lock);
+        atomic_store(&s->trash->stop, true);
+        pthread_cond_broadcast(&s->trash->wake);
+        pthread_mutex_unlock(&s->trash->lock);
+}
+
+uint64_t strata_trash_pending(struct strata *s)
+{
+        int fd = openat(s->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *de;
+        uint64_t n = 0;
+
+        if (!dir) {
+                strata_close(fd);
+                return 0;
+        }
+        while ((de = readdir(dir)))
+                if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+                        n++;
+        return n;
+}

@@ -1,0 +1,160 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What the store's own file system says (EIO, EDQUOT, ENOSPC) reaches the caller unchanged, and the failed operation
+# leaves everything as it was, at whichever of its steps it failed.
+. "$(dirname "$0")/lib.sh"
+FAULTS=yes
+new_mount
+cd / || exit 1
+A=$MNT/active V=$MNT/views S=$MNT/snapshots
+EIO=5 EDQUOT=122
+
+trash_empty() { [ -z "$(ls -A "$STORE/trash")" ]; }
+entries() { find "$STORE/active" "$STORE/views" "$STORE/snapshots" -mindepth 1 | wc -l; }
+layers() { find "$STORE/layers" -mindepth 1 -maxdepth 1 | wc -l; }
+
+# sweep DESC CALL SETUP UNDO OP ARG…
+# Lets the first, second, … CALL of the operation fail until there is none left. Each time it either fails with EIO, has changed
+# nothing and works when done again, or it succeeds all the same.
+sweep() {
+    local desc=$1 call=$2 setup=$3 undo=$4 n got before failed=0 wrong=0
+    shift 4
+    for n in $(seq 80); do
+        $setup
+        before=$(state)
+        order "$call" "$n" $EIO
+        got=$(errno "$@")
+        hit || break
+        case $got in
+        EIO)
+            failed=$((failed + 1))
+            if [ "$(state)" != "$before" ]; then
+                wrong=$((wrong + 1))
+                diag "$desc: changed by a failure of $call $n, $(cat "$BASE/order.hit")" \
+                    "$(diff <(printf '%s\n' "$before") <(state))"
+            fi
+            got=$(errno "$@")
+            [ "$got" = ok ] || diag "$desc: $got after a failure of $call $n, $(cat "$BASE/order.hit")"
+            ;;
+        esac
+        if [ "$got" != ok ]; then
+            wrong=$((wrong + 1))
+            diag "$desc: $got when $call $n fails, $(cat "$BASE/order.hit")"
+        fi
+        $undo
+    done
+    is "$desc: works when nothing fails" "$got" ok
+    ok "$desc: ended at step $n, of which some failed it" test "$n" -lt 80 -a "$failed" -gt 0
+    is "$desc: all of those with EIO, changing nothing, and again without error" "$wrong" 0
+    $undo
+    wait_until 60 trash_empty || diag "$desc: trash does not get empty"
+    is "$desc: no layer is leaked" "$(layers)" "$(entries)"
+}
+
+nothing() { :; }
+prepared() { mkdir "$A/k@base" && echo data >"$A/k/fs/file"; }
+drop_key() { [ ! -e "$A/k" ] || rmdir "$A/k"; }
+drop_view() { [ ! -e "$V/v" ] || rmdir "$V/v"; }
+drop_name() { [ ! -e "$S/n" ] || rmdir "$S/n"; }
+drop_any() {
+    drop_key
+    drop_name
+}
+untouched() { mkdir "$A/k@base"; }
+two() { mkdir "$A/k@base" "$A/l" && echo data >"$A/k/fs/file"; }
+drop_two() {
+    drop_key
+    [ ! -e "$A/l" ] || rmdir "$A/l"
+    [ ! -e "$A/m" ] || rmdir "$A/m"
+}
+unlabelled() { [ ! -e "$S/base/labels/l" ] || rm "$S/base/labels/l"; }
+labelled() { echo old >"$S/base/labels/l"; }
+committed() { mkdir "$A/k@base" && mv "$A/k" "$S/n"; }
+
+mkdir "$A/base"
+echo text >"$A/base/fs/file"
+mv "$A/base" "$S/base"
+sweep "prepare" any nothing drop_key mkdir "$A/k"
+sweep "prepare on a parent" any nothing drop_key mkdir "$A/k@base"
+sweep "view" any nothing drop_view mkdir "$V/v@base"
+sweep "commit" any prepared drop_any rename "$A/k" "$S/n"
+sweep "commit of an untouched one" any untouched drop_any rename "$A/k" "$S/n"
+sweep "rename of an active one" any two drop_two rename "$A/k" "$A/m"
+sweep "exchange" any two drop_two exchange "$A/k" "$A/l"
+sweep "remove" unlinkat prepared drop_key rmdir "$A/k"
+sweep "remove a snapshot" unlinkat committed drop_name rmdir "$S/n"
+sweep "new label" any unlabelled unlabelled rewrite "$S/base/labels/l" new
+sweep "changed label" any labelled unlabelled rewrite "$S/base/labels/l" new
+is "the base is as it was" "$(cat "$S/base/fs/file")" text
+
+# First touch: an error from the kernel is the caller's, once; the next touch works
+prepared
+rmdir "$A/k"
+failed=0 wrong=0
+for n in $(seq 40); do
+    mkdir "$A/t@base"
+    order any "$n" $EIO
+    got=$(errno opendir "$A/t/fs")
+    if ! hit; then break; fi
+    [ "$got" = ok ] || failed=$((failed + 1))
+    case $got in
+    ok | EIO) ;;
+    *) wrong=$((wrong + 1)) && diag "first touch: $got when call $n fails, $(cat "$BASE/order.hit")" ;;
+    esac
+    got=$(errno read "$A/t/fs/file")
+    [ "$got" = ok ] || { wrong=$((wrong + 1)) && diag "second touch: $got after call $n failed"; }
+    rmdir "$A/t" || wrong=$((wrong + 1))
+done
+ok "first touch: ended at step $n, of which some failed it" test "$n" -lt 40 -a "$failed" -gt 0
+is "first touch: those with EIO, and the next touch works" "$wrong" 0
+[ ! -e "$A/t" ] || rmdir "$A/t"
+
+order mkdirat 1 $EDQUOT
+fails "EDQUOT reaches mkdir" EDQUOT mkdir "$A/k"
+logged "EDQUOT: in the log" 'prepare|mkdir' active/k EDQUOT
+order mkdirat 1 $EIO
+fails "EIO reaches mkdir" EIO mkdir "$A/k"
+logged "EIO: in the log" 'prepare|mkdir' active/k EIO
+prepared
+order any 1 $EDQUOT
+fails "EDQUOT reaches a commit" EDQUOT rename "$A/k" "$S/n"
+logged "EDQUOT of a commit: in the log" 'commit|rename' active/k EDQUOT
+ok "the snapshot goes on" sh -c "echo more >'$A/k/fs/more'"
+works "and can be committed" rename "$A/k" "$S/n"
+is "whole" "$(cat "$S/n/fs/more" "$S/n/fs/file" | tr '\n' ' ')" "more data "
+stop_program
+FAULTS=''
+
+# ---- a disk that is full
+new_base
+mkdir "$STORE"
+mount -t tmpfs -o size=4m,mode=700 small "$STORE"
+start_program ''
+A=$MNT/active S=$MNT/snapshots
+mkdir "$A/base"
+echo text >"$A/base/fs/file"
+mv "$A/base" "$S/base"
+mkdir "$A/work@base"
+echo v >"$A/work/labels/l"
+fill_up() { dd if=/dev/zero bs=1M count=10 2>/dev/null >>"$A/work/fs/fill"; }
+fill_up
+fails "a file in fs/ says ENOSPC" ENOSPC append "$A/work/fs/fill" x
+BEFORE=$(state)
+fails "prepare says ENOSPC" ENOSPC mkdir "$A/x@base"
+logged "ENOSPC of prepare: in the log" 'prepare|mkdir' active/x ENOSPC
+fails "commit says ENOSPC" ENOSPC rename "$A/work" "$S/x"
+logged "ENOSPC of a commit: in the log" 'commit|rename' active/work ENOSPC
+fails "a label says ENOSPC" ENOSPC rewrite "$A/work/labels/l" "$(head -c 9000 /dev/zero | tr '\0' x)"
+is "on a full disk nothing changed" "$(state)" "$BEFORE"
+fails "the snapshot is still writable, but for the room" ENOSPC append "$A/work/fs/fill" x
+works "so files can go" unlink "$A/work/fs/fill"
+works "and the commit succeeds" rename "$A/work" "$S/x"
+is "whole" "$(cat "$S/x/fs/file" "$S/x/labels/l" | tr '\n' ' ')" "text v "
+works "another" mkdir "$A/work@x"
+fill_up
+fails "full again" ENOSPC mkdir "$A/y"
+works "removal works on a full disk" rmdir "$A/work"
+ok "and gives the room back" wait_until 60 trash_empty
+works "for others" mkdir "$A/y"
+is "no layer is leaked" "$(layers)" "$(entries)"
+done_testing

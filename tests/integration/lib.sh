@@ -1,0 +1,504 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the integration scripts share. Source it as the first thing:
+#
+#     #!/bin/bash
+#     # SPDX-License-Identifier: Apache-2.0
+#     . "$(dirname "$0")/lib.sh"
+#     new_mount
+#     works "prepare" mkdir "$MNT/active/a"
+#     done_testing
+#
+# A script prints TAP: one line an assertion, the plan at its end (done_testing).
+# A script that ends before done_testing has no plan, which counts as a failure.
+# Assertions count in the main shell only, never call them in a subshell or pipe.
+#
+# Assertions; the description always comes first
+#   ok DESC CMD…            CMD ends with status 0 (its output, left in $OUT, becomes diagnostics when not)
+#   nok DESC CMD…           CMD ends with another status, 124 and 137 (timed out) aside
+#   is DESC GOT WANT        the strings are equal
+#   isnt DESC GOT OTHER     the strings differ
+#   like DESC GOT ERE       GOT, as one string, matches the extended regular expression
+#   unlike DESC GOT ERE
+#   works DESC OP ARG…      the system call OP (see helpers/syscall.c) succeeds
+#   fails DESC ERRNO OP ARG…  … fails with just that errno, e.g. fails "no parent" ENOENT mkdir PATH
+#   logged DESC OPS PATH ERRNO [REASON]
+#                           the last line of $MNT/log is about it: an RFC 3339 time, an operation (ERE), PATH
+#                           relative to MNT as it stands in the log (fixed string), the errno's name, and
+#                           more words, which match REASON (ERE, any case)
+#   pass DESC, fail DESC    for what fits none of these
+#   diag TEXT…              lines for the reader, with "# " in front
+#   done_testing            stops the programs, prints the plan
+#   bail REASON             "Bail out!": the environment does not allow the test
+#
+# Mounts
+#   new_mount [OPTIONS]     makes $BASE (temporary, on disk), $STORE and $MNT in it, starts the program there.
+#                           OPTIONS is a comma list for -o; $STRATAFS_TEST_OPTIONS is always joined.
+#                           Another call gives another trio; $PID, $STORE, $MNT then mean the new one.
+#   new_base                makes only the folders
+#   start_program [OPTIONS] starts the program on $STORE and $MNT in the foreground mode, waits until it answers;
+#                           $PID is its process, $ERRORS the file with what it wrote to stderr
+#   stop_program            umount -R, waits for the end; status is its exit status
+#   kill_program            SIGKILL to $PID and what it forked, then clears the dead mount away
+#   restart [OPTIONS]       stop_program and start_program; without OPTIONS those of before
+#   FAULTS=yes              set before new_mount: the program's system calls can be made to fail, see
+#   order CALL N ERRNO      … the Nth CALL from now on ("any": of those that change something) fails with that errno
+#                           number (helpers/inject.c); hit tells whether that has happened, and ends the order
+#
+# Tools
+#   t CMD…                  CMD under the anti-hang time limit (60 s); use it for all that touches a mount
+#   spawn CMD…              CMD in the background, ended by cleanup at the latest; its pid in $SPAWNED
+#   unspawn PID             ends it now
+#   wait_until SECONDS CMD… polls until CMD succeeds; 1 when it never does
+#   mounted PATH            whether a mount sits on just that path (asks the kernel, never touches the path)
+#   errno OP ARG…           prints "ok" or the errno's name
+#   field KEY FILE          value of a "key: value" line
+#   state                   prints everything that entries show; equal before and after a failed operation
+#   fill DIR                makes some files of several kinds below DIR
+#   digest DIR              one checksum over names, types, modes and contents below DIR
+#
+# Environment: STRATAFS, STRATAFS_TEST_OPTIONS, top_builddir, TMPDIR; all have defaults.
+
+set -u
+export LC_ALL=C.UTF-8
+umask 022
+
+: "${top_builddir:=.}"
+: "${STRATAFS_TEST_OPTIONS:=}"
+: "${STRATAFS:=$top_builddir/stratafs}"
+HELPERS=$(realpath -m "$top_builddir/tests/integration/helpers")
+STRATAFS=$(realpath -m "$STRATAFS")
+MAIN=$BASHPID
+TESTS_RUN=0
+TESTS_FAILED=0
+BASES=() PIDS=() SPAWNS=() ALL_ERRORS=()
+FAULTS='' BASE='' STORE='' MNT='' PID='' ERRORS='' SPAWNED='' OPTIONS=''
+WATCHDOG=''
+
+# ---- TAP -----------------------------------------------------------------
+
+diag() {
+    local line
+    while IFS= read -r line || [ -n "$line" ]; do
+        LC_ALL=C printf '# %s\n' "${line//[^[:print:][:blank:]]/?}"
+    done <<<"$*"
+}
+
+bail() {
+    printf 'Bail out! %s\n' "$*"
+    exit 1
+}
+
+# '#' would start a TAP directive, so that a name with one could turn into a skip
+describe() {
+    local text=${1//#/No.}
+    local LC_ALL=C
+    printf '%s' "${text//[^[:print:]]/?}"
+}
+
+pass() {
+    TESTS_RUN=$((TESTS_RUN + 1))
+    printf 'ok %d - %s\n' "$TESTS_RUN" "$(describe "$1")"
+}
+
+fail() {
+    TESTS_RUN=$((TESTS_RUN + 1))
+    TESTS_FAILED=$((TESTS_FAILED + 1))
+    printf 'not ok %d - %s\n' "$TESTS_RUN" "$(describe "$1")"
+    local frame=0
+    while [ "${BASH_SOURCE[frame + 1]:-}" = "${BASH_SOURCE[0]}" ]; do frame=$((frame + 1)); done
+    diag "at ${BASH_SOURCE[frame + 1]:-?} line ${BASH_LINENO[frame]}"
+    return 1
+}
+
+t() {
+    case $(type -t "$1") in
+    file) timeout -k 5 60 "$@" ;;
+    *) "$@" ;;
+    esac
+}
+
+ok() {
+    local desc=$1 status=0
+    shift
+    t "$@" >"$OUT" 2>&1 </dev/null || status=$?
+    if [ "$status" = 0 ]; then
+        pass "$desc"
+    else
+        fail "$desc"
+        diag "status $status from: $*"
+        diag "$(cat "$OUT")"
+        return 1
+    fi
+}
+
+nok() {
+    local desc=$1 status=0
+    shift
+    t "$@" >"$OUT" 2>&1 </dev/null || status=$?
+    case $status in
+    0 | 124 | 126 | 127 | 137)
+        fail "$desc"
+        diag "status $status from: $*"
+        diag "$(cat "$OUT")"
+        return 1
+        ;;
+    *) pass "$desc" ;;
+    esac
+}
+
+is() {
+    if [ "$2" = "$3" ]; then
+        pass "$1"
+    else
+        fail "$1"
+        diag " got: $2"
+        diag "want: $3"
+        return 1
+    fi
+}
+
+isnt() {
+    if [ "$2" != "$3" ]; then
+        pass "$1"
+    else
+        fail "$1"
+        diag "both: $2"
+        return 1
+    fi
+}
+
+like() {
+    if [[ $2 =~ $3 ]]; then
+        pass "$1"
+    else
+        fail "$1"
+        diag " got: $2"
+        diag "want: $3"
+        return 1
+    fi
+}
+
+unlike() {
+    if ! [[ $2 =~ $3 ]]; then
+        pass "$1"
+    else
+        fail "$1"
+        diag " got: $2"
+        diag "none: $3"
+        return 1
+    fi
+}
+
+errno() {
+    local status=0
+    timeout -k 5 60 "$HELPERS/syscall" "$@" || status=$?
+    case $status in
+    0 | 1) ;;
+    *) echo "status $status" ;;
+    esac
+}
+
+works() {
+    local desc=$1
+    shift
+    is "$desc" "$(errno "$@")" ok
+}
+
+fails() {
+    local desc=$1 want=$2
+    shift 2
+    is "$desc" "$(errno "$@")" "$want"
+}
+
+logged() {
+    local desc=$1 ops=$2 path=$3 name=$4 reason=${5:-.} line rest begin end
+    begin='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})'
+    begin="${begin}[[:blank:]]+($ops)[[:blank:]:]"
+    end="[[:blank:]]${name}[[:blank:]:]+([^[:blank:]].*)"
+    line=$(t tail -n 1 "$MNT/log")
+    shopt -s nocasematch
+    rest=${line#*"$path"}
+    if [[ $line =~ $begin && $rest != "$line" && $rest =~ $end && ${BASH_REMATCH[1]} =~ $reason ]]; then
+        shopt -u nocasematch
+        pass "$desc"
+    else
+        shopt -u nocasematch
+        fail "$desc"
+        diag "last line of log: $line"
+        diag "want: TIME $ops … $path … $name, a reason with: $reason"
+        return 1
+    fi
+}
+
+done_testing() {
+    local i reports
+    for i in "${!PIDS[@]}"; do
+        [ -n "${PIDS[i]}" ] || continue
+        MNT=${BASES[i]}/mnt PID=${PIDS[i]}
+        stop_program >/dev/null 2>&1
+    done
+    reports=$(cat /dev/null "${ALL_ERRORS[@]}" |
+        grep -aE -A 20 'Sanitizer|runtime error:|Assertion|stack smashing|free\(\)|malloc\(\)')
+    if [ -n "$reports" ]; then
+        fail "no sanitizer or runtime report from the program"
+        diag "$reports"
+    fi
+    printf '1..%d\n' "$TESTS_RUN"
+    [ "$TESTS_FAILED" = 0 ] || diag "$TESTS_FAILED of $TESTS_RUN failed"
+    trap - EXIT
+    cleanup
+    [ "$TESTS_FAILED" = 0 ]
+    exit
+}
+
+# ---- mounts --------------------------------------------------------------
+
+# "MINOR PATH" of all mounts at or below $1, innermost last
+mounts_below() {
+    local dev path _
+    while read -r _ _ dev _ path _; do
+        path=$(printf '%b' "$path")
+        case $path in
+        "$1" | "$1"/*) printf '%s %s\n' "${dev#*:}" "$path" ;;
+        esac
+    done </proc/self/mountinfo
+}
+
+mounted() {
+    local path _
+    while read -r _ _ _ _ path _; do
+        [ "$(printf '%b' "$path")" != "$1" ] || return 0
+    done </proc/self/mountinfo
+    return 1
+}
+
+wait_until() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 0.05
+    done
+}
+
+new_base() {
+    BASE=$(mktemp -d "${TMPDIR:-/tmp}/stratafs-test.$$.XXXXXX") || bail "no temporary directory"
+    BASE=$(realpath "$BASE")
+    BASES+=("$BASE")
+    PIDS+=('')
+    STORE=$BASE/store MNT=$BASE/mnt ERRORS=$BASE/stderr
+    ALL_ERRORS+=("$ERRORS")
+    : >"$ERRORS"
+    mkdir "$MNT" "$BASE/probe" "$BASE/probe"/{lower,upper,work,at}
+    if ! mount -t overlay -o "lowerdir=$BASE/probe/lower,upperdir=$BASE/probe/upper,workdir=$BASE/probe/work" \
+        probe "$BASE/probe/at" 2>/dev/null; then
+        bail "no overlay mount in ${TMPDIR:-/tmp}: run as root, with TMPDIR on a disk file system"
+    fi
+    umount "$BASE/probe/at"
+    rm -rf --one-file-system "$BASE/probe"
+}
+
+answers() { ! kill -0 "$PID" 2>/dev/null || timeout -k 1 10 test -e "$MNT/version"; }
+
+start_program() {
+    OPTIONS=${1-$OPTIONS}
+    local joined=$OPTIONS i
+    if [ -n "$STRATAFS_TEST_OPTIONS" ]; then
+        joined=${joined:+$joined,}$STRATAFS_TEST_OPTIONS
+    fi
+    ${FAULTS:+"$HELPERS/inject" "$BASE/order"} "$STRATAFS" "$STORE" "$MNT" -f ${joined:+-o "$joined"} </dev/null >>"$ERRORS" 2>&1 &
+    PID=$!
+    for i in "${!BASES[@]}"; do
+        [ "${BASES[i]}" != "$BASE" ] || PIDS[i]=$PID
+    done
+    if ! wait_until 60 answers || ! mounted "$MNT"; then
+        diag "$(tail -n 20 "$ERRORS")"
+        bail "the program does not mount $STORE on $MNT"
+    fi
+}
+
+new_mount() {
+    [ -x "$STRATAFS" ] || bail "no program at $STRATAFS"
+    [ -x "$HELPERS/syscall" ] || bail "no helpers in $HELPERS: make check builds them"
+    OPTIONS=${1:-}
+    new_base
+    start_program "$OPTIONS"
+}
+
+gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# Waits for the end of child $1 with a time limit; returns its exit status
+reap() {
+    if ! wait_until 60 gone "$1"; then
+        diag "process $1 does not end, killing it"
+        kill -KILL "$1" 2>/dev/null
+    fi
+    wait "$1" 2>/dev/null
+}
+
+forget() {
+    local i
+    for i in "${!PIDS[@]}"; do
+        [ "${PIDS[i]}" != "$1" ] || PIDS[i]=''
+    done
+}
+
+stop_program() {
+    local status=0
+    timeout -k 5 60 umount -R "$MNT" || { status=$?; diag "umount -R: status $status"; clear_mounts "$MNT"; }
+    reap "$PID" || status=$?
+    forget "$PID"
+    return "$status"
+}
+
+kill_program() {
+    local children
+    children=$(cat /proc/"$PID"/task/*/children)
+    # shellcheck disable=SC2086
+    kill -KILL "$PID" $children 2>/dev/null
+    reap "$PID"
+    forget "$PID"
+    clear_mounts "$MNT"
+}
+
+restart() {
+    stop_program || diag "the program ended with status $?"
+    start_program "$@"
+}
+
+# Frees whatever hangs at or below $1, then unmounts it, innermost first
+clear_mounts() {
+    local minor path
+    timeout -k 5 20 umount -R "$1" 2>/dev/null
+    while read -r minor path; do
+        [ ! -w "/sys/fs/fuse/connections/$minor/abort" ] || echo 1 >"/sys/fs/fuse/connections/$minor/abort"
+    done < <(mounts_below "$1")
+    while read -r minor path; do
+        timeout -k 5 20 umount -l "$path" 2>/dev/null
+    done < <(mounts_below "$1" | tac)
+}
+
+order() {
+    rm -f "$BASE/order" "$BASE/order.hit"
+    echo "$*" >"$BASE/order.new"
+    mv "$BASE/order.new" "$BASE/order"
+}
+
+hit() {
+    [ ! -e "$BASE/order.hit" ] || return 0
+    order any 0 0
+    return 1
+}
+
+# ---- tools ---------------------------------------------------------------
+
+spawn() {
+    "$@" </dev/null >/dev/null 2>&1 &
+    SPAWNED=$!
+    SPAWNS+=("$SPAWNED")
+}
+
+unspawn() {
+    local i
+    kill "$1" 2>/dev/null
+    reap "$1"
+    for i in "${!SPAWNS[@]}"; do
+        [ "${SPAWNS[i]}" != "$1" ] || unset "SPAWNS[i]"
+    done
+    return 0
+}
+
+field() { t sed -n "s/^$1: \{0,1\}//p" "$2"; }
+
+state() {
+    local kind entry label
+    for kind in active views snapshots; do
+        for entry in "$MNT/$kind"/*; do
+            [ -e "$entry" ] || continue
+            printf '%s\n' "${entry#"$MNT"/}"
+            t cat "$entry/info"
+            t readlink "$entry/parent"
+            for label in "$entry"/labels/*; do
+                [ -e "$label" ] || continue
+                printf 'label %s=%s\n' "${label##*/}" "$(t cat "$label")"
+            done
+        done
+    done
+    t cat "$MNT/tree"
+}
+
+fill() {
+    mkdir -p "$1/dir/deep" &&
+        echo text >"$1/file" &&
+        echo inner >"$1/dir/deep/file" &&
+        head -c 100000 /dev/zero | tr '\0' 'z' >"$1/dir/big" &&
+        ln "$1/file" "$1/hard" &&
+        ln -s file "$1/soft" &&
+        chmod 4711 "$1/dir/big" &&
+        chown 123:456 "$1/dir/deep/file"
+}
+
+# A DIR that is not there equals nothing, not even itself
+digest() {
+    (if cd "$1"; then
+        find . -printf '%P %y %m %U %G %l\n' | LC_ALL=C sort
+        find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum
+    else
+        echo "$1 $RANDOM $RANDOM"
+    fi) | sha256sum
+}
+
+# ---- cleanup -------------------------------------------------------------
+
+# shellcheck disable=SC2317
+cleanup() {
+    local pid base
+    rm -f "$OUT"
+    for pid in "${SPAWNS[@]}" $WATCHDOG; do
+        kill "$pid" 2>/dev/null
+    done
+    for base in "${BASES[@]}"; do
+        [ -z "$(mounts_below "$base")" ] || timeout -k 5 60 umount -R "$base/mnt" 2>/dev/null
+        clear_mounts "$base"
+    done
+    for pid in "${PIDS[@]}"; do
+        [ -n "$pid" ] || continue
+        wait_until 10 gone "$pid" || kill -KILL "$pid" 2>/dev/null
+    done
+    for pid in "${SPAWNS[@]}"; do
+        kill -KILL "$pid" 2>/dev/null
+    done
+    for base in "${BASES[@]}"; do
+        if [ -z "$(mounts_below "$base")" ]; then
+            rm -rf --one-file-system "$base"
+        else
+            diag "left mounted: $(mounts_below "$base")"
+        fi
+    done
+}
+
+# The shell itself may hang in an open() that the program never answers: then only an abort frees it
+watchdog() {
+    local base minor path pipe
+    trap - EXIT INT TERM HUP
+    exec {pipe}<> <(:)
+    read -rt "${STRATAFS_TEST_TIMEOUT:-900}" -u "$pipe"
+    printf '# out of time, aborting\n'
+    kill -TERM "$MAIN"
+    for base in "$(realpath "${TMPDIR:-/tmp}")/stratafs-test.$$".*; do
+        while read -r minor path; do
+            [ ! -w "/sys/fs/fuse/connections/$minor/abort" ] || echo 1 >"/sys/fs/fuse/connections/$minor/abort"
+        done < <(mounts_below "$base")
+    done
+}
+
+OUT=$(mktemp) || exit 1
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+watchdog &
+WATCHDOG=$!
+[ "$(id -u)" = 0 ] || bail "these tests need root"

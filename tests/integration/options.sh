@@ -1,0 +1,240 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The command line, odd paths, what is in the way at the start, and every way to end.
+. "$(dirname "$0")/lib.sh"
+new_mount
+cd / || exit 1
+
+# run ARG…: the program in the background mode, with a time limit; status in $STATUS, output in $SAID
+run() {
+    STATUS=0
+    # Not $(…): a program that keeps its output open in the background would hang it
+    timeout -k 5 60 "$STRATAFS" "$@" >"$OUT" 2>&1 </dev/null || STATUS=$?
+    SAID=$(cat "$OUT")
+}
+# refused DESC ERE: that run failed with one line that says why
+refused() {
+    like "$1: fails" "$STATUS" '^([1-9]|[1-9][0-9]|1[01][0-9]|12[0-3])$'
+    is "$1: with one line" "$(printf '%s\n' "$SAID" | wc -l)" 1
+    like "$1: which tells why" "$SAID" "$2"
+    is "$1: and mounts nothing" "$(mounts_below "$BASE" | grep -v " $MNT")" ""
+}
+# The pids of this very program on store $1, by its open files: a background process has no parent to ask
+serving() {
+    local dir
+    for dir in /proc/[0-9]*; do
+        [ "$(readlink "$dir/exe")" = "$STRATAFS" ] || continue
+        ! tr '\0' '\n' <"$dir/cmdline" | grep -qxF -e "$1" || echo "${dir#/proc/}"
+    done 2>/dev/null
+}
+none_serving() { [ -z "$(serving "$1")" ]; }
+# A background program is cleaned up by unmounting; these are left only when that fails
+leave() { umount -R "$1" && wait_until 30 none_serving "$2"; }
+
+# ---- help and version
+run -h
+is "-h ends with 0" "$STATUS" 0
+like "-h tells the arguments" "$SAID" '[Uu]sage:.*STORE.*MOUNTPOINT'
+for option in expire= durability= mountapi= volatile allow_other; do
+    like "-h tells of $option" "$SAID" "$option"
+done
+run --help
+is "--help as well" "$STATUS" 0
+run -V
+is "-V ends with 0" "$STATUS" 0
+like "-V tells the version" "$SAID" '^stratafs.*[0-9]+\.[0-9]+'
+run --version
+is "--version as well" "$STATUS" 0
+
+# ---- wrong command lines
+mkdir "$BASE/m"
+run
+refused "no arguments" '[Uu]sage|STORE|missing'
+run "$BASE/s"
+refused "one argument" '[Uu]sage|MOUNTPOINT|mount point|missing'
+run "$BASE/s" "$BASE/m" "$BASE/x"
+refused "three arguments" "$BASE/x|argument|[Uu]sage"
+run "$BASE/s" "$BASE/m" --unknown
+refused "an unknown option" '--unknown'
+run "$BASE/s" "$BASE/m" -o nosuchoption
+refused "an unknown -o option" 'nosuchoption'
+for bad in expire=soon expire=-1 expire= durability=some mountapi=new2; do
+    run "$BASE/s" "$BASE/m" -o $bad
+    refused "-o $bad" "${bad%%=*}"
+done
+is "none of those made a store" "$(ls -A "$BASE/s" 2>/dev/null)" ""
+
+# ---- stores and mount points that cannot be
+rm -rf "$BASE/s"
+run "$BASE/s" "$BASE/missing"
+refused "no mount point" "$BASE/missing"
+touch "$BASE/file"
+run "$BASE/s" "$BASE/file"
+refused "a file as mount point" "$BASE/file"
+run "$BASE/file" "$BASE/m"
+refused "a file as store" "$BASE/file"
+run "$BASE/none/store" "$BASE/m"
+refused "a store below a folder that is not there" "$BASE/none"
+mkdir "$BASE/photos"
+touch "$BASE/photos/one.jpg"
+run "$BASE/photos" "$BASE/m"
+refused "a folder of other things as store" "$BASE/photos"
+is "which stays as it was" "$(ls -A "$BASE/photos")" one.jpg
+mkdir "$BASE/newer"
+run "$BASE/newer" "$BASE/m"
+leave "$BASE/m" "$BASE/newer"
+sed -i 's/[0-9][0-9]*/99/' "$BASE/newer/format"
+run "$BASE/newer" "$BASE/m"
+refused "a store of a later format" '99|format'
+run "$STORE" "$BASE/m"
+refused "a second program on one store" "$STORE.*(use|serve|lock|pid)|(use|serve|lock).*$STORE"
+works "and the first goes on" mkdir "$MNT/active/k"
+[ -e "$BASE/s" ] || mkdir "$BASE/s"
+run "$BASE/s" "$BASE/s"
+refused "a store as its own mount point" "$BASE/s"
+run "$BASE/s/store" "$BASE/s"
+refused "a store below its mount point" "$BASE/s"
+
+# ---- in the background
+run "$BASE/fresh" "$BASE/m"
+is "in the background: ends with 0" "$STATUS" 0
+is "in the background: says nothing" "$SAID" ""
+ok "in the background: the mount answers at once" test -e "$BASE/m/version"
+works "in the background: it works" mkdir "$BASE/m/active/k"
+like "one process or two serve it" "$(serving "$BASE/fresh" | wc -l)" '^[12]$'
+for pid in $(serving "$BASE/fresh"); do
+    is "it stands in no folder of anybody" "$(readlink "/proc/$pid/cwd")" /
+    is "it has left the caller's output" "$(readlink "/proc/$pid/fd/1")" /dev/null
+    isnt "it has left the caller's session" "$(awk '{ print $6 }' "/proc/$pid/stat")" "$(awk '{ print $6 }' /proc/$$/stat)"
+done
+ok "umount ends it" umount "$BASE/m"
+ok "no process is left" wait_until 30 none_serving "$BASE/fresh"
+is "the store is 0700" "$(stat -c %a "$BASE/fresh")" 700
+mkdir -m 755 "$BASE/empty"
+run "$BASE/empty" "$BASE/m"
+is "an empty folder is made a store" "$STATUS" 0
+is "of mode 0700" "$(stat -c %a "$BASE/empty")" 700
+leave "$BASE/m" "$BASE/empty"
+
+# ---- relative paths, odd paths
+cd "$BASE" || exit 1
+run fresh m
+is "relative paths" "$STATUS" 0
+like "overlay has the store's real path" "$(cat m/active/k/overlay)" "upperdir=$BASE/fresh/"
+is "mount has the mount's real path" "$(cat m/active/k/mount)" "-o rbind,rw $BASE/m/active/k/fs"
+works "relative paths: fs/ works" mkdir m/active/k/fs/d
+leave "$BASE/m" fresh
+cd / || exit 1
+ln -s fresh "$BASE/alias"
+run "$BASE/alias" "$BASE/m"
+is "a symbolic link to a store" "$STATUS" 0
+leave "$BASE/m" "$BASE/alias"
+
+i=0
+for odd in 'white  space' 'comma,comma' 'colon:colon' 'back\slash' "all of, it: \\ 'q' \"q\" \$x" $'tab\tand ü'; do
+    i=$((i + 1))
+    run "$BASE/$odd" "$BASE/m"
+    refused "odd store $i" "white space|'[,:\\\\]'"
+    fails "odd store $i: nothing is made" ENOENT stat "$BASE/$odd"
+    ln -s "$BASE/$odd" "$BASE/straight"
+    mkdir "$BASE/$odd"
+    run "$BASE/straight" "$BASE/m"
+    refused "odd store $i behind a symbolic link" "white space|'[,:\\\\]'"
+    rm "$BASE/straight"
+
+    # A mount point may be called anything
+    s=$BASE/plain$i m=$BASE/$odd
+    run "$s" "$m"
+    is "odd mount point $i: mounts" "$STATUS" 0 || { diag "$SAID"; continue; }
+    works "odd mount point $i: prepare" mkdir "$m/active/k"
+    works "odd mount point $i: fs/" rewrite "$m/active/k/fs/file" text
+    works "odd mount point $i: commit" rename "$m/active/k" "$m/snapshots/n"
+    works "odd mount point $i: child" mkdir "$m/active/c@n"
+    is "odd mount point $i: reading through" "$(t cat "$m/active/c/fs/file")" text
+    works "odd mount point $i: write" rewrite "$m/active/c/fs/file" other
+    is "odd mount point $i: mount.json" "$(jq -r '.[0].source' "$m/active/c/mount.json")" "$m/active/c/fs"
+    works "odd mount point $i: commit of the child" rename "$m/active/c" "$m/snapshots/c"
+    works "odd mount point $i: view" mkdir "$m/views/v@c"
+    is "odd mount point $i: its fs/" "$(t cat "$m/views/v/fs/file")" other
+    ok "odd mount point $i: ends" leave "$m" "$s"
+done
+
+# ---- a mount point left dead
+run "$BASE/fresh" "$BASE/m"
+pids=$(serving "$BASE/fresh")
+ls "$BASE/m/active/k/fs" >"$OUT"
+# shellcheck disable=SC2086
+kill -KILL $pids
+wait_until 30 none_serving "$BASE/fresh"
+fails "after a kill the mount point is dead" ENOTCONN stat "$BASE/m"
+run "$BASE/fresh" "$BASE/m"
+is "a start replaces it" "$STATUS" 0 || diag "$SAID"
+ok "it answers" test -e "$BASE/m/version"
+ok "what was written is there" test -d "$BASE/m/active/k/fs/d"
+ok "it ends" leave "$BASE/m" "$BASE/fresh"
+is "and nothing is left below it" "$(mounts_below "$BASE/m")" ""
+
+# ---- through mount(8)
+mkdir "$BASE/bin"
+ln -s "$STRATAFS" "$BASE/bin/stratafs"
+ok "mount -t fuse.stratafs" env PATH="$BASE/bin:$PATH" mount -t fuse.stratafs "$BASE/fresh" "$BASE/m" -o expire=5,allow_other
+ok "it answers" test -d "$BASE/m/active/k"
+like "its type is fuse.stratafs" "$(findmnt -no FSTYPE "$BASE/m")" '^fuse\.stratafs$'
+like "its options arrived" "$(findmnt -no OPTIONS "$BASE/m")" allow_other
+is "its source is the store" "$(findmnt -no SOURCE "$BASE/m")" "$BASE/fresh"
+ok "umount" umount "$BASE/m"
+ok "no process is left" wait_until 30 none_serving "$BASE/fresh"
+
+# ---- endings, with fs/ attached and without
+PLAIN=$PID
+# ended DESC STATUS: the program at $MNT and all of it is gone
+ended() {
+    is "$1: status" "$2" 0
+    is "$1: no mount is left" "$(mounts_below "$MNT")" ""
+    ok "$1: no process is left" none_serving "$STORE"
+    is "$1: nothing on stderr" "$(cat "$ERRORS")" ""
+    : >"$ERRORS"
+    start_program
+    is "$1: the files are there after it" "$(t cat "$MNT/active/k/fs/file")" text
+}
+works "a file for the endings" rewrite "$MNT/active/k/fs/file" text
+for signal in TERM INT; do
+    ok "fs/ is attached" sh -c "ls '$MNT/active/k/fs' && grep -q ' $MNT/active/k/fs ' /proc/mounts"
+    kill -$signal "$PID"
+    reap "$PID"
+    ended "SIG$signal" $?
+done
+stop_program
+start_program
+kill -TERM "$PID"
+reap "$PID"
+ended "SIGTERM with nothing attached" $?
+ls "$MNT/active/k/fs" >"$OUT"
+nok "plain umount with fs/ attached" umount "$MNT"
+is "says busy, and the program goes on" "$(cat "$MNT/active/k/fs/file")" text
+ok "umount -R" umount -R "$MNT"
+reap "$PID"
+ended "umount -R" $?
+stop_program
+start_program
+ok "fusermount3 -u with nothing attached" fusermount3 -u "$MNT"
+reap "$PID"
+ended "fusermount3 -u" $?
+stop_program
+start_program
+ok "umount with nothing attached" umount "$MNT"
+reap "$PID"
+ended "umount" $?
+
+# A file that is open below fs/ outlives the program
+exec 8>>"$MNT/active/k/fs/file"
+kill -TERM "$PID"
+reap "$PID"
+is "SIGTERM with a file open: status" "$?" 0
+is "SIGTERM with a file open: no mount is left" "$(mounts_below "$MNT")" ""
+echo late >&8
+exec 8>&-
+start_program
+is "what was written later is there" "$(tail -n 1 "$MNT/active/k/fs/file")" textlate
+isnt "another process serves" "$PID" "$PLAIN"
+done_testing

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a mount leaves behind, in order or after a kill: the mark in its layer, and what overlayfs itself writes for
+ * volatile mounts. */
+#include "testlib.h"
+
+#include "log.h"
+#include "mount.h"
+#include "util/buf.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void volatile_mounts_leave_no_mark_in_the_end(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        char line[8192];
+
+        t->s->config.volatile_mounts = true;
+        for (int round = 0; round < 2; round++) {
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                test_mount_line(test_mnt(t, ""), line);
+                assert_non_null(strstr(line, "volatile"));
+                assert_true(test_exists(t, "layers/%" PRIu64 "/work/work/incompat/volatile", id));
+                test_write(test_mnt(t, "file"), "x");
+                test_detach(t, id);
+                assert_false(test_exists(t, "layers/%" PRIu64 "/work/work/incompat", id));
+        }
+        /* Only active snapshots are. */
+        test_commit(t, "k", "n");
+        assert_int_equal(test_attach(t, STRATA_COMMITTED, "n"), 0);
+        test_mount_line(test_mnt(t, ""), line);
+        assert_null(strstr(line, "volatile"));
+        test_detach(t, 0);
+}
+
+static bool log_holds(struct test_store *t, const char *word)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+
+        strata_log_show(t->s->log, &buf);
+        return buf.data && strstr(buf.data, word);
+}
+
+/* Killed while mounted, mount gone: within one boot everything is as the kernel has it. */
+static void a_leftover_mark_of_this_boot(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+
+        for (int is_volatile = 0; is_volatile < 2; is_volatile++) {
+                t->s->config.volatile_mounts = is_volatile;
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                test_write(test_mnt(t, "file"), "x");
+                test_detach(t, 0); /* and no word to the store */
+                assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+                assert_int_equal(test_exists(t, "layers/%" PRIu64 "/work/work/incompat/volatile", id), is_volatile);
+                test_store_crash(t);
+                t->s->config.volatile_mounts = is_volatile;
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                test_assert_text(test_mnt(t, "file"), "x");
+                test_detach(t, id);
+                assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+        }
+        assert_false(log_holds(t, "mount"));
+}
+
+/* Killed while mounted, and some process still works in the mount: a second overlay would break both. */
+static void a_mount_that_lives_on_is_not_doubled(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        int user;
+
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        user = open(test_mnt(t, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(user >= 0);
+        assert_int_equal(strata_mount_detach(test_mnt(t, ""), MNT_DETACH), 0);
+        test_store_crash(t);
+        for (int tries = 0; tries < 2; tries++) {
+                dev_t dev;
+
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), -EBUSY);
+                assert_int_equal(strata_mount_is_attached(test_mnt(t, ""), &dev), 0);
+                assert_int_equal(strata_mount_is_attached(test_path(t, "layers"), &dev),
+                                 0); /* the probe left nothing */
+                assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+        }
+        /* The user's mount is whole. */
+        int fd = openat(user, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        close(fd);
+        close(user);
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        assert_int_equal(access(test_mnt(t, "file"), F_OK), 0);
+        test_detach(t, id);
+}
+
+/* The machine went down with the snapshot mounted volatile: what is in it may be anything. */
+static void a_leftover_mark_of_another_boot(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+
+        for (int was_volatile = 0; was_volatile < 2; was_volatile++) {
+                test_write(test_path(t, "layers/%" PRIu64 "/mounted", id),
+                           was_volatile ? "01234567-89ab-cdef-0123-456789abcdef volatile\n"
+                                        : "01234567-89ab-cdef-0123-456789abcdef synced\n");
+                if (was_volatile) {
+                        assert_true(mkdir(test_path(t, "layers/%" PRIu64 "/work/work", id), 0) == 0 || errno == EEXIST);
+                        assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/work/work/incompat", id), 0), 0);
+                        assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/work/work/incompat/volatile", id), 0),
+                                         0);
+                        test_write(test_path(t, "layers/%" PRIu64 "/work/work/incompat/volatile/dirty", id), "");
+                }
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                assert_int_equal(log_holds(t, " mount k EUCLEAN "), was_volatile);
+                test_detach(t, id);
+        }
+}
+
+#define BOTH(f)                                                                                                        \
+        { #f " (new)", f, test_new_api_setup, test_mount_teardown, NULL },                                             \
+        {                                                                                                              \
+#f " (old)", f, test_old_api_setup, test_mount_teardown, NULL                                          \
+        }
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                BOTH(volatile_mounts_leave_no_mark_in_the_end),
+                BOTH(a_leftover_mark_of_this_boot),
+                BOTH(a_mount_that_lives_on_is_not_doubled),
+                BOTH(a_leftover_mark_of_another_boot),
+        };
+
+        return cmocka_run_group_tests_name("mount_left", tests, test_private_mounts, NULL);
+}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.c and strata.c: opening, making, locking and closing a store; the IDs. */
+#include "testlib.h"
+
+#include "prepare.h"
+#include "store.h"
+#include "util/cleanup.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const struct strata_config plain = { 0 };
+
+/* Opens PATH, which has to fail with ERROR and a reason that holds WORD, and leave *ret alone. */
+static void assert_refused(const char *path, int error, const char *word)
+{
+        struct strata *s = (struct strata *)&plain;
+        char *why = NULL;
+
+        assert_int_equal(strata_open(path, &plain, &s, &why), error);
+        assert_ptr_equal(s, &plain);
+        assert_non_null(why);
+        if (!strstr(why, word))
+                fail_msg("the reason \"%s\" does not hold \"%s\"", why, word);
+        assert_null(strchr(why, '\n'));
+        free(why);
+}
+
+static void assert_whole(struct test_store *t)
+{
+        static const char *const dirs[] = { "empty", "trash", "layers", "active", "views", "snapshots" };
+        char *format = test_read(test_path(t, "format"));
+        struct stat st;
+
+        assert_non_null(format);
+        assert_string_equal(format, STRATA_STORE_FORMAT);
+        free(format);
+        for (size_t i = 0; i < COUNT(dirs); i++) {
+                assert_int_equal(lstat(test_path(t, "%s", dirs[i]), &st), 0);
+                assert_true(S_ISDIR(st.st_mode));
+        }
+        assert_false(test_exists(t, "format.new"));
+}
+
+static void reopen(struct test_store *t)
+{
+        char *why = NULL;
+
+        assert_int_equal(strata_open(t->path, &t->config, &t->s, &why), 0);
+        assert_null(why);
+}
+
+static void close_store(struct test_store *t)
+{
+        strata_close_store(t->s);
+        t->s = NULL;
+}
+
+static void makes_a_store_where_there_was_nothing(void **state)
+{
+        struct test_store *t = *state;
+        struct stat st;
+
+        assert_whole(t);
+        assert_int_equal(lstat(t->path, &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0700);
+        assert_string_equal(t->s->path, t->path);
+        assert_true(t->s->unclean); /* nobody ever closed it */
+        assert_int_equal(t->s->first_id, 1);
+        assert_int_equal(strlen(t->s->boot_id), 36);
+        assert_non_null(t->s->mount_api);
+}
+
+static void makes_a_store_of_an_empty_directory(void **state)
+{
+        struct test_store *t = *state;
+
+        close_store(t);
+        test_remove_tree(t->path);
+        assert_int_equal(mkdir(t->path, 0755), 0);
+        reopen(t);
+        assert_whole(t);
+}
+
+static void makes_a_store_of_a_fresh_file_system(void **state)
+{
+        struct test_store *t = *state;
+
+        close_store(t);
+        test_remove_tree(t->path);
+        assert_int_equal(mkdir(t->path, 0755), 0);
+        assert_int_equal(mkdir(test_path(t, "lost+found"), 0700), 0);
+        reopen(t);
+        assert_whole(t);
+}
+
+/* Cut off anywhere before the format file is there, the next start goes on. */
+static void finishes_a_store_that_was_begun(void **state)
+{
+        struct test_store *t = *state;
+        static const char *const begun[] = { "lock",   "empty", "trash",     "layers",
+                                             "active", "views", "snapshots", "format.new" };
+
+        close_store(t);
+        for (size_t n = 0; n <= COUNT(begun); n++) {
+                test_remove_tree(t->path);
+                assert_int_equal(mkdir(t->path, 0700), 0);
+                for (size_t i = 0; i < n; i++) {
+                        if (i == 0 || i == COUNT(begun) - 1)
+                                test_write(test_path(t, "%s", begun[i]), "strata");
+                        else
+                                assert_int_equal(mkdir(test_path(t, "%s", begun[i]), 0700), 0);
+                }
+                reopen(t);
+                assert_whole(t);
+                close_store(t);
+        }
+}
+
+static void touches_no_directory_of_others(void **state)
+{
+        struct test_store *t = *state;
+        static const char *const files[] = { "notes.txt", ".hidden", "formats" };
+
+        close_store(t);
+        for (size_t i = 0; i < COUNT(files); i++) {
+                struct stat st;
+
+                test_remove_tree(t->path);
+                assert_int_equal(mkdir(t->path, 0755), 0);
+                test_write(test_path(t, "%s", files[i]), "mine");
+                assert_refused(t->path, -EINVAL, "neither a store nor empty");
+                assert_int_equal(test_count_dir(t->path), 1);
+                assert_int_equal(lstat(t->path, &st), 0);
+                assert_int_equal(st.st_mode & 07777, 0755);
+        }
+}
+
+static void refuses_what_is_no_directory(void **state)
+{
+        struct test_store *t = *state;
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/file", t->dir);
+        test_write(path, "x");
+        assert_refused(path, -ENOTDIR, path);
+        snprintf(path, sizeof(path), "%s/no/such", t->dir);
+        assert_refused(path, -ENOENT, "no/such");
+}
+
+static void refuses_paths_that_overlayfs_cannot_carry(void **state)
+{
+        struct test_store *t = *state;
+        static const char *const names[] = { "a b", "a,b", "a:b", "a\\b", "a\nb", "a\tb" };
+
+        for (size_t i = 0; i < COUNT(names); i++) {
+                char path[PATH_MAX], *why = NULL;
+                struct strata *s = NULL;
+                struct stat st;
+
+                snprintf(path, sizeof(path), "%s/%s", t->dir, names[i]);
+                assert_int_equal(strata_open(path, &plain, &s, &why), -EINVAL);
+                assert_non_null(why);
+                free(why);
+                assert_int_equal(lstat(path, &st), -1); /* it was not made either */
+        }
+}
+
+/* The rule holds for the real path: a harmless link may lead there. */
+static void sees_through_links_to_the_store(void **state)
+{
+        struct test_store *t = *state;
+        char bad[PATH_MAX], link[PATH_MAX];
+
+        close_store(t);
+        snprintf(link, sizeof(link), "%s/link", t->dir);
+        snprintf(bad, sizeof(bad), "%s/a b", t->dir);
+        assert_int_equal(mkdir(bad, 0700), 0);
+        assert_int_equal(symlink(bad, link), 0);
+        assert_refused(link, -EINVAL, "a b");
+        assert_int_equal(unlink(link), 0);
+        assert_int_equal(symlink("store", link), 0);
+        assert_int_equal(strata_open(link, &plain, &t->s, &(char *){ NULL }), 0);
+        assert_string_equal(t->s->path, t->path);
+}
+
+static void refuses_another_format(void **state)
+{
+        struct test_store *t = *state;
+        static const char *const formats[] = { "stratafs-store 2\n", "", "stratafs-store 1",
+                                               "stratafs-store 1\nmore\n" };
+
+        close_store(t);
+        for (size_t i = 0; i < COUNT(formats); i++) {
+                test_write(test_path(t, "format"), formats[i]);
+                assert_refused(t->path, -EINVAL, "format");
+        }
+        assert_true(test_exists(t, "clean")); /* still what the last user left */
+}
+
+static void is_used_by_one_process_at_a_time(void **state)
+{
+        struct test_store *t = *state;
+        int status, fds[2];
+        char pid_text[32];
+        pid_t pid;
+
+        snprintf(pid_text, sizeof(pid_text), "process %d", (int)getpid());
+        assert_refused(t->path, -EBUSY, pid_text);
+        close_store(t);
+
+        /* The lock goes with its process, however that ends. */
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        pid = test_fork();
+        if (pid == 0) {
+                char *why = NULL;
+                int r = strata_open(t->path, &plain, &t->s, &why);
+
+                if (write(fds[1], &r, sizeof(r)) == sizeof(r))
+                        pause();
+                _exit(0);
+        }
+        assert_int_equal(read(fds[0], &status, sizeof(status)), sizeof(status));
+        assert_int_equal(status, 0);
+        snprintf(pid_text, sizeof(pid_text), "process %d", (int)pid);
+        assert_refused(t->path, -EBUSY, pid_text);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        close(fds[0]);
+        close(fds[1]);
+        reopen(t);
+        assert_true(t->s->unclean);
+}
+
+static void knows_a_clean_end(void **state)
+{
+        struct test_store *t = *state;
+
+        assert_false(test_exists(t, "clean"));
+        test_store_reopen(t);
+        assert_false(t->s->unclean);
+        assert_false(test_exists(t, "clean"));
+        test_store_crash(t);
+        assert_true(t->s->unclean);
+        test_store_reopen(t);
+        assert_false(t->s->unclean);
+}
+
+static void a_refused_open_keeps_the_clean_mark(void **state)
+{
+        struct test_store *t = *state;
+
+        close_store(t);
+        assert_int_equal(rename(test_path(t, "views"), test_path(t, "gone")), 0);
+        assert_refused(t->path, -ENOENT, "views");
+        assert_true(test_exists(t, "clean"));
+        assert_int_equal(rename(test_path(t, "gone"), test_path(t, "views")), 0);
+        assert_int_equal(rename(test_path(t, "trash"), test_path(t, "gone")), 0);
+        assert_refused(t->path, -EUCLEAN, "trash");
+        assert_int_equal(rename(test_path(t, "gone"), test_path(t, "trash")), 0);
+        reopen(t);
+        assert_false(t->s->unclean);
+}
+
+static void closing_nothing_is_fine(void **state)
+{
+        (void)state;
+        strata_close_store(NULL);
+}
+
+static void leaves_no_descriptor_behind(void **state)
+{
+        struct test_store *t = *state;
+        unsigned fds;
+
+        close_store(t);
+        fds = test_count_dir("/proc/self/fd");
+        reopen(t);
+        assert_refused(t->path, -EBUSY, "in use");
+        close_store(t);
+        assert_int_equal(test_count_dir("/proc/self/fd"), fds);
+}
+
+static uint64_t next(struct test_store *t)
+{
+        uint64_t id = 0;
+
+        assert_int_equal(strata_next_id(t->s, &id), 0);
+        return id;
+}
+
+static void ids_only_grow(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t last = 0;
+
+        for (int round = 0; round < 6; round++) {
+                for (int i = 0; i < 5000; i++) { /* more than one reserved block */
+                        uint64_t id = next(t);
+
+                        assert_true(id > last);
+                        last = id;
+                }
+                assert_true(t->s->first_id <= last);
+                if (round % 2)
+                        test_store_crash(t);
+                else
+                        test_store_reopen(t);
+                assert_true(t->s->first_id > last);
+        }
+}
+
+static void a_clean_end_wastes_no_id(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = next(t);
+
+        test_store_reopen(t);
+        assert_int_equal(next(t), id + 1);
+        test_store_reopen(t);
+        test_store_reopen(t); /* without a single one in between */
+        assert_int_equal(next(t), id + 2);
+}
+
+static void an_id_that_cannot_be_reserved_is_not_given(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = 77;
+
+        assert_int_equal(mkdir(test_path(t, "next.new"), 0700), 0);
+        assert_true(strata_next_id(t->s, &id) < 0);
+        assert_int_equal(id, 77);
+        assert_int_equal(rmdir(test_path(t, "next.new")), 0);
+        assert_int_equal(next(t), 1);
+}
+
+#define THREADS 16
+#define EACH 2000
+
+static void *take_ids(void *data)
+{
+        uint64_t *ids = data;
+        struct strata *s = (struct strata *)(uintptr_t)ids[0];
+
+        for (int i = 0; i < EACH; i++)
+                if (strata_next_id(s, &ids[i]) < 0)
+                        ids[i] = 0;
+        return NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+        uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+        return (x > y) - (x < y);
+}
+
+static void no_two_threads_get_the_same_id(void **state)
+{
+        struct test_store *t = *state;
+        static uint64_t ids[THREADS][EACH];
+        pthread_t threads[THREADS];
+
+        for (int i = 0; i < THREADS; i++) {
+                ids[i][0] = (uintptr_t)t->s;
+                assert_int_equal(pthread_create(&threads[i], NULL, take_ids, ids[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++)
+                assert_int_equal(pthread_join(threads[i], NULL), 0);
+        qsort(ids, (size_t)THREADS * EACH, sizeof(uint64_t), compare);
+        for (int i = 0; i < THREADS * EACH; i++)
+                assert_int_equal((&ids[0][0])[i], i + 1);
+}
+
+static void refuses_a_damaged_next(void **state)
+{
+        struct test_store *t = *state;
+        static const char *const bad[] = { "", "5", "0\n", "-1\n", "x\n", "5 \n", "99999999999999999999\n" };
+
+        next(t);
+        close_store(t);
+        for (size_t i = 0; i < COUNT(bad); i++) {
+                test_write(test_path(t, "next"), bad[i]);
+                assert_refused(t->path, -EUCLEAN, "next");
+        }
+        test_write(test_path(t, "next"), "1000\n");
+        reopen(t);
+        assert_int_equal(next(t), 1000);
+}
+
+/* A store whose `next` was lost or is old, as from a careless backup: what is there already must not suffer. */
+static void a_lost_next_harms_no_layer(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "precious", "");
+
+        test_write(test_path(t, "layers/%" PRIu64 "/fs/file", id), "data");
+        for (int old = 0; old < 2; old++) {
+                const char *why = NULL;
+                uint64_t other;
+                char *text;
+
+                close_store(t);
+                if (old)
+                        test_write(test_path(t, "next"), "1\n");
+                else
+                        assert_int_equal(unlink(test_path(t, "next")), 0);
+                reopen(t);
+                if (strata_prepare(t->s, STRATA_ACTIVE, old ? "b" : "a", "", 0, 0, &other, &why) == 0)
+                        assert_int_not_equal(other, id);
+                text = test_read(test_path(t, "layers/%" PRIu64 "/fs/file", id));
+                assert_non_null(text);
+                assert_string_equal(text, "data");
+                free(text);
+                assert_int_equal(test_info(t, STRATA_ACTIVE, "precious").id, id);
+        }
+}
+
+static void opens_layers_by_id(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        int fd = -1;
+
+        assert_int_equal(strata_open_layer(t->s, id, &fd), 0);
+        assert_int_equal(faccessat(fd, "meta", F_OK, 0), 0);
+        close(fd);
+        fd = -7;
+        assert_int_equal(strata_open_layer(t->s, id + 1, &fd), -ENOENT);
+        assert_int_equal(fd, -7);
+        assert_int_equal(symlink("1", test_path(t, "layers/99")), 0);
+        assert_true(strata_open_layer(t->s, 99, &fd) < 0);
+}
+
+static void syncs_a_directory_only_where_wanted(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_fd int path_fd = open(t->path, O_PATH | O_CLOEXEC); /* fsync(2) refuses it */
+
+        assert_int_equal(strata_store_sync_dir(t->s, path_fd), 0);
+        t->s->config.durable = true;
+        assert_int_equal(strata_store_sync_dir(t->s, path_fd), -EBADF);
+        assert_int_equal(strata_store_sync_dir(t->s, t->s->root_fd), 0);
+}
+
+#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                STORE_TEST(makes_a_store_where_there_was_nothing),
+                STORE_TEST(makes_a_store_of_an_empty_directory),
+                STORE_TEST(makes_a_store_of_a_fresh_file_system),
+                STORE_TEST(finishes_a_store_that_was_begun),
+                STORE_TEST(touches_no_directory_of_others),
+                STORE_TEST(refuses_what_is_no_directory),
+                STORE_TEST(refuses_paths_that_overlayfs_cannot_carry),
+                STORE_TEST(sees_through_links_to_the_store),
+                STORE_TEST(refuses_another_format),
+                STORE_TEST(is_used_by_one_process_at_a_time),
+                STORE_TEST(knows_a_clean_end),
+                STORE_TEST(a_refused_open_keeps_the_clean_mark),
+                cmocka_unit_test(closing_nothing_is_fine),
+                STORE_TEST(leaves_no_descriptor_behind),
+                STORE_TEST(ids_only_grow),
+                STORE_TEST(a_clean_end_wastes_no_id),
+                STORE_TEST(an_id_that_cannot_be_reserved_is_not_given),
+                STORE_TEST(no_two_threads_get_the_same_id),
+                STORE_TEST(refuses_a_damaged_next),
+                STORE_TEST(a_lost_next_harms_no_layer),
+                STORE_TEST(opens_layers_by_id),
+                STORE_TEST(syncs_a_directory_only_where_wanted),
+        };
+
+        return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
