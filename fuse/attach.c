@@ -26,8 +26,8 @@
 #define PARK_SECONDS 30   /* how long a GETATTR is kept at most, whatever happens */
 
 enum state {
-        WANTED,    /* tickets are out, nothing is mounted */
-        MOUNTING,  /* a job is at it */
+        WANTED,   /* tickets are out, nothing is mounted */
+        MOUNTING, /* a job is at it */
         MOUNTED,
         RELEASING, /* a job tries to unmount it, as it is idle */
         CLAIMED,   /* by a commit, rename or removal */
@@ -79,8 +79,8 @@ struct ticket {
 struct sfs_attach {
         struct sfs *sfs;
         /*
-         * Protects all below. A leaf lock, held over memory operations only: never over a reply, a notification, a mount or a
-         * call of the engine.
+         * Protects all below. A leaf lock, held over memory operations only: never over a reply, a notification, a
+         * mount or a call of the engine.
          */
         pthread_mutex_t lock;
         pthread_cond_t settled; /* some state changed */
@@ -572,7 +572,8 @@ static void done_release(struct sfs_job *job)
         } else if (e) {
                 parked = e->parked;
                 e->parked = NULL;
-                /* EAGAIN: the kernel has noted it as idle; untouched until the next try, it goes then. EINVAL: not a mount any more. */
+                /* EAGAIN: the kernel has noted it as idle; untouched until the next try, it goes then. EINVAL: not a
+                 * mount any more. */
                 e->idle_mark = m->result == -EAGAIN;
                 e->suspect = m->result == -EINVAL;
                 e->next_try = now_seconds() + a->sfs->expire;

@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * First touch: mounting an entry's fs/ at the moment somebody walks into it, without a request ever waiting for one that waits for it.
+ * First touch: mounting an entry's fs/ at the moment somebody walks into it, without a request ever waiting for one
+ * that waits for it.
  *
  * What the kernel gives (Linux 5.x to 6.18):
  *
- *   1. A LOOKUP of a name that the kernel does not know, MKDIR, RENAME and RMDIR come while it holds the parent directory's
- *      inode lock. Mounting walks to entry/fs and takes locks there. So such a request is never kept waiting for a mount.
+ *   1. A LOOKUP of a name that the kernel does not know, MKDIR, RENAME and RMDIR come while it holds the parent
+ * directory's inode lock. Mounting walks to entry/fs and takes locks there. So such a request is never kept waiting for
+ * a mount.
  *   2. The GETATTR that a path walk sends before it goes through a directory comes with no lock held.
  *   3. ESTALE makes the kernel walk the whole path once more, unseen by the caller, asking anew about each component.
- *   4. A walk sends that GETATTR only if the attributes it has are no longer valid; fuse_lowlevel_notify_inval_inode() sees to that,
- *      taking no lock.
+ *   4. A walk sends that GETATTR only if the attributes it has are no longer valid; fuse_lowlevel_notify_inval_inode()
+ * sees to that, taking no lock.
  *
  * What follows:
  *
- *   - A LOOKUP of `fs` in an entry where nothing is mounted, and anything asked of the bare directory fs/ itself, is answered at once:
- *     with ESTALE. Before that the thread is given a ticket for the entry, and the entry's attributes are declared invalid.
- *   - The kernel walks again. Its GETATTR for the entry is from a thread with a ticket, so it is one of case 2: it is kept, a job mounts,
- *     the answer follows. The walk then finds `fs` mounted.
+ *   - A LOOKUP of `fs` in an entry where nothing is mounted, and anything asked of the bare directory fs/ itself, is
+ * answered at once: with ESTALE. Before that the thread is given a ticket for the entry, and the entry's attributes are
+ * declared invalid.
+ *   - The kernel walks again. Its GETATTR for the entry is from a thread with a ticket, so it is one of case 2: it is
+ * kept, a job mounts, the answer follows. The walk then finds `fs` mounted.
  *   - Nothing else is ever kept waiting. Without a ticket a GETATTR is answered at once.
  *   - While fs/ is mounted, its name and the entry's attributes are valid for good: walks cost no request.
  *
- * The mounting threads (pool.h) walk into our own mount, so their own requests are told by thread ID and answered at once.
+ * The mounting threads (pool.h) walk into our own mount, so their own requests are told by thread ID and answered at
+ * once.
  *
  * An entry is in one state at a time: not listed (nothing mounted, nobody asks), or struct live in attach.c.
  */
@@ -38,12 +42,13 @@ bool sfs_attach_is_live(struct sfs_attach *a, uint64_t id);
 /* How long the kernel may keep the attributes of entry ID. */
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);
 
-/* Somebody got to fs/ of ID with nothing mounted there. The caller then replies ESTALE, whose only effect is another walk. */
+/* Somebody got to fs/ of ID with nothing mounted there. The caller then replies ESTALE, whose only effect is another
+ * walk. */
 void sfs_attach_missed(struct sfs_attach *a, fuse_req_t req, uint64_t id);
 
 /*
- * A GETATTR of entry ID. True: the request was taken, and is answered once fs/ is mounted, or can't be. False: the caller
- * answers it now, with *ERROR if that is not 0.
+ * A GETATTR of entry ID. True: the request was taken, and is answered once fs/ is mounted, or can't be. False: the
+ * caller answers it now, with *ERROR if that is not 0.
  */
 bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *error);
 
@@ -54,13 +59,14 @@ uint64_t sfs_attach_count(struct sfs_attach *a);
 enum sfs_claim {
         SFS_CLAIM_BARE,    /* nothing is mounted */
         SFS_CLAIM_MOUNTED, /* fs/ is mounted */
-        SFS_CLAIM_BUSY,    /* a mount is being made or released, and WAIT was false; or it took too long. Nothing claimed */
+        SFS_CLAIM_BUSY, /* a mount is being made or released, and WAIT was false; or it took too long. Nothing claimed
+                         */
 };
 
 /*
- * Claims ID for a commit, rename or removal: until sfs_attach_release() nothing is mounted or released there by others. With WAIT
- * it waits for a mount under way, some seconds at most; only an inner thread may. If something is mounted, the entry's attributes
- * must be invalid while it is unmounted: sfs_attach_arm() first, on the outer side.
+ * Claims ID for a commit, rename or removal: until sfs_attach_release() nothing is mounted or released there by others.
+ * With WAIT it waits for a mount under way, some seconds at most; only an inner thread may. If something is mounted,
+ * the entry's attributes must be invalid while it is unmounted: sfs_attach_arm() first, on the outer side.
  */
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait);
 
@@ -71,8 +77,8 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted);
 void sfs_attach_arm(struct sfs_attach *a, uint64_t id);
 
 /*
- * Unmounts PATH, the fs/ of a claimed or expiring entry, on the inner side. The walk there is made to ask anew about `fs`, so that
- * the kernel does not take the bare name for valid afterwards. 0 or what umount2() said.
+ * Unmounts PATH, the fs/ of a claimed or expiring entry, on the inner side. The walk there is made to ask anew about
+ * `fs`, so that the kernel does not take the bare name for valid afterwards. 0 or what umount2() said.
  */
 int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int flags);
 

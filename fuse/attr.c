@@ -40,7 +40,8 @@ void sfs_attr_of_ctl(struct sfs *sfs, const struct sfs_ctl *ctl, const struct st
                 struct stat folder;
 
                 node = ctl->slot;
-                if (fstat(sfs_node_is_folder(node, &kind) ? sfs->store->kind_fd[kind] : sfs->store->root_fd, &folder) == 0)
+                if (fstat(sfs_node_is_folder(node, &kind) ? sfs->store->kind_fd[kind] : sfs->store->root_fd, &folder) ==
+                    0)
                         mtime = folder.st_mtim;
         }
         attr_init(sfs, node, ctl->mode, mtime, st);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inode numbers of labels. Unlike all others they can't be computed back to a name, so those that the kernel knows stand in
- * a table: from lookup to forget.
+ * Inode numbers of labels. Unlike all others they can't be computed back to a name, so those that the kernel knows
+ * stand in a table: from lookup to forget.
  */
 #ifndef SFS_LABELNODE_H
 #define SFS_LABELNODE_H

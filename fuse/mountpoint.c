@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <libgen.h>
 #include <mntent.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -64,14 +66,15 @@ int sfs_mountpoint_prepare(const char *path, char **ret, char **why)
                 int error = errno;
 
                 if (error != ENOTCONN && error != ECONNABORTED)
-                        return fail(-error, why, message("the mount point %s can't be used: %s", path, strerror(error)));
+                        return fail(-error, why,
+                                    message("the mount point %s can't be used: %s", path, strerror(error)));
                 place = real_place(path);
                 if (!place || !is_ours(place))
-                        return fail(-error, why, message("%s carries a dead mount that is not ours; unmount it first%s",
-                                                         path, ""));
+                        return fail(-error, why,
+                                    message("%s carries a dead mount that is not ours; unmount it first%s", path, ""));
                 if (umount2(place, MNT_DETACH) < 0)
-                        return fail(-errno, why, message("can't take away the dead mount on %s: %s", path,
-                                                         strerror(errno)));
+                        return fail(-errno, why,
+                                    message("can't take away the dead mount on %s: %s", path, strerror(errno)));
         }
         if (!S_ISDIR(st.st_mode))
                 return fail(-ENOTDIR, why, message("the mount point %s is not a directory%s", path, ""));
@@ -96,7 +99,7 @@ static bool is_below(const char *path, const char *dir)
 int sfs_mountpoint_check_store(const char *mnt, const char *store, char **why)
 {
         if (is_below(mnt, store) || is_below(store, mnt))
-                return fail(-EINVAL, why, message("the mount point %s and the store %s must not lie one in the other", mnt,
-                                                  store));
+                return fail(-EINVAL, why,
+                            message("the mount point %s and the store %s must not lie one in the other", mnt, store));
         return 0;
 }

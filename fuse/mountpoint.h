@@ -4,8 +4,8 @@
 #define SFS_MOUNTPOINT_H
 
 /*
- * Checks PATH, and takes away a dead mount of ours that a killed program left there. On success *RET is the absolute path, the caller's
- * to free. On failure *WHY is one line for the user (the caller's, may be NULL).
+ * Checks PATH, and takes away a dead mount of ours that a killed program left there. On success *RET is the absolute
+ * path, the caller's to free. On failure *WHY is one line for the user (the caller's, may be NULL).
  */
 int sfs_mountpoint_prepare(const char *path, char **ret, char **why);
 

@@ -16,7 +16,7 @@
 
 enum sfs_slot {
         SFS_SLOT_ENTRY = 0,
-        SFS_SLOT_ROOT = 1, /* FUSE_ROOT_ID */
+        SFS_SLOT_ROOT = 1,   /* FUSE_ROOT_ID */
         SFS_SLOT_FOLDER = 2, /* and the two after it: active, views, snapshots, in the order of enum strata_kind */
         SFS_SLOT_TREE = 5,
         SFS_SLOT_GRAPH,

@@ -91,8 +91,8 @@ int sfs_op_refuse(struct sfs *sfs, const char *operation, uint64_t node, const c
             strata_entry_info(sfs->store, sfs_node_id(node), &info) == 0 && info.kind != STRATA_ACTIVE)
                 error = -EROFS;
         strata_log_add(sfs->store->log, operation, sfs_op_path(sfs, node, name, path, sizeof(path)), NULL, error,
-                       error == -EROFS ? "views and snapshots do not change, but for their labels/" :
-                                         "the control tree takes mkdir in active/ and views/, mv, rmdir, and files in "
+                       error == -EROFS ? "views and snapshots do not change, but for their labels/"
+                                       : "the control tree takes mkdir in active/ and views/, mv, rmdir, and files in "
                                          "labels/; files of a snapshot belong below its fs/");
         return error;
 }

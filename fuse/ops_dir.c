@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listing. The folders and labels/ stream from the store's own directories, whose positions serve as cookies: so they are as stable
- * as the store's file system makes them, and nothing is kept in memory however much there is.
+ * Listing. The folders and labels/ stream from the store's own directories, whose positions serve as cookies: so they
+ * are as stable as the store's file system makes them, and nothing is kept in memory however much there is.
  */
 #include "attach.h"
 #include "attr.h"
@@ -120,8 +120,8 @@ static void list_table(struct listing *l, const struct strata_info *info, off_t 
 
                 if (!l->plus || ctl->slot == SFS_SLOT_FS) {
                         /* `fs` must come to the kernel's knowledge by a lookup only: attach.h */
-                        if (!add_plain(l, ctl->name, info ? sfs_node(info->id, ctl->slot) : (uint64_t)ctl->slot, ctl->mode,
-                                       n + 3))
+                        if (!add_plain(l, ctl->name, info ? sfs_node(info->id, ctl->slot) : (uint64_t)ctl->slot,
+                                       ctl->mode, n + 3))
                                 return;
                         continue;
                 }
@@ -203,7 +203,8 @@ static int list_store(struct listing *l, struct dir_handle *h, off_t off)
                 if (strcmp(de->d_name, ".") == 0)
                         more = add_plain(l, ".", l->node, S_IFDIR, de->d_off);
                 else if (strcmp(de->d_name, "..") == 0)
-                        more = add_plain(l, "..", folder ? FUSE_ROOT_ID : sfs_node(sfs_node_id(l->node), SFS_SLOT_ENTRY),
+                        more = add_plain(l, "..",
+                                         folder ? FUSE_ROOT_ID : sfs_node(sfs_node_id(l->node), SFS_SLOT_ENTRY),
                                          S_IFDIR, de->d_off);
                 else if (folder)
                         more = list_entry(l, h, kind, de->d_name, de->d_off);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Texts are made whole at open and read from there. Labels are collected while open and set, in one step, when closed. */
+/* Texts are made whole at open and read from there. Labels are collected while open and set, in one step, when closed.
+ */
 #include "attr.h"
 #include "ctl.h"
 #include "label.h"
@@ -17,21 +18,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct file_handle {
+struct open_file {
         pthread_mutex_t lock; /* protects TEXT and DIRTY of a label; a leaf lock but for the engine's own */
         struct strata_buf text;
         uint64_t label; /* node of a label, 0 for a text */
         bool dirty;     /* TEXT is not set yet */
 };
 
-static struct file_handle *handle_of(struct fuse_file_info *fi)
+static struct open_file *handle_of(struct fuse_file_info *fi)
 {
-        return (struct file_handle *)(uintptr_t)fi->fh;
+        return (struct open_file *)(uintptr_t)fi->fh;
 }
 
-static struct file_handle *new_handle(uint64_t label)
+static struct open_file *new_handle(uint64_t label)
 {
-        struct file_handle *h = calloc(1, sizeof(*h));
+        struct open_file *h = calloc(1, sizeof(*h));
 
         if (!h)
                 return NULL;
@@ -40,14 +41,14 @@ static struct file_handle *new_handle(uint64_t label)
         return h;
 }
 
-static void free_handle(struct file_handle *h)
+static void free_handle(struct open_file *h)
 {
         strata_buf_free(&h->text);
         pthread_mutex_destroy(&h->lock);
         free(h);
 }
 
-static void reply_handle(fuse_req_t req, struct file_handle *h, struct fuse_file_info *fi)
+static void reply_handle(fuse_req_t req, struct open_file *h, struct fuse_file_info *fi)
 {
         fi->fh = (uintptr_t)h;
         fi->direct_io = 1; /* the size that stat shows is no limit */
@@ -65,7 +66,7 @@ struct text_job {
         const struct sfs_ctl *ctl;
         bool in_entry;
         struct strata_info info;
-        struct file_handle *handle;
+        struct open_file *handle;
         int result;
 };
 
@@ -131,7 +132,7 @@ static int open_text(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static int open_label(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct sfs *sfs = sfs_of(req);
-        struct file_handle *h = new_handle(ino);
+        struct open_file *h = new_handle(ino);
         char name[STRATA_NAME_MAX + 1];
         uint64_t id;
         int r = h ? sfs_labels_find(sfs->labels, ino, &id, name) : -ENOMEM;
@@ -170,7 +171,7 @@ void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
         struct sfs *sfs = sfs_of(req);
         struct fuse_entry_param e = { .generation = 1, .entry_timeout = SFS_FOREVER };
         struct timespec now;
-        struct file_handle *h;
+        struct open_file *h;
         char path[SFS_PATH_MAX];
         const char *why = NULL;
         uint64_t node;
@@ -208,7 +209,7 @@ void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 
 void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-        struct file_handle *h = handle_of(fi);
+        struct open_file *h = handle_of(fi);
         size_t at = (size_t)off;
 
         (void)ino;
@@ -239,13 +240,13 @@ static void log_label(struct sfs *sfs, uint64_t node, int error)
         char path[SFS_PATH_MAX];
 
         strata_log_add(sfs->store->log, "label", sfs_op_path(sfs, node, NULL, path, sizeof(path)), NULL, error, "%s",
-                       error == -EFBIG ? "a label holds at most 65536 bytes; put longer values below fs/" :
-                                         strerror(abs(error)));
+                       error == -EFBIG ? "a label holds at most 65536 bytes; put longer values below fs/"
+                                       : strerror(abs(error)));
 }
 
 void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
-        struct file_handle *h = handle_of(fi);
+        struct open_file *h = handle_of(fi);
         size_t at;
         int r = 0;
 
@@ -298,7 +299,7 @@ static int set_label(struct sfs *sfs, uint64_t node, const struct strata_buf *te
         return r;
 }
 
-static int publish(struct sfs *sfs, struct file_handle *h)
+static int publish(struct sfs *sfs, struct open_file *h)
 {
         int r = 0;
 
@@ -359,7 +360,7 @@ void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
         if (!sfs_node_is_label(ino) || (to_set & owner)) {
                 r = sfs_op_refuse(sfs, "setattr", ino, NULL);
         } else if ((to_set & FUSE_SET_ATTR_SIZE) && fi) {
-                struct file_handle *h = handle_of(fi);
+                struct open_file *h = handle_of(fi);
 
                 pthread_mutex_lock(&h->lock);
                 r = set_length(&h->text, (size_t)attr->st_size);

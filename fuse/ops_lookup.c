@@ -28,8 +28,13 @@ static bool is_bare_fs(fuse_ino_t ino)
 static int lookup_entry(struct sfs *sfs, enum strata_kind kind, const char *name, struct fuse_entry_param *e)
 {
         struct strata_info info;
+        uint64_t id;
         int r = strata_name_check(name, NULL);
 
+        if (r == 0 && sfs_op_is_moving(sfs, kind, name, &id)) {
+                e->ino = sfs_node(id, SFS_SLOT_ENTRY);
+                return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
+        }
         if (r == 0)
                 r = strata_entry_get(sfs->store, kind, name, &info);
         if (r < 0)

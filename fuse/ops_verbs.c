@@ -65,7 +65,8 @@ void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
         if (r == 0)
                 r = strata_prepare(sfs->store, kind, pair.key, pair.parent, fuse_req_ctx(req)->uid,
                                    fuse_req_ctx(req)->gid, &id, &why);
-        strata_metrics_count(sfs->store->metrics, kind == STRATA_VIEW ? STRATA_VERB_VIEW : STRATA_VERB_PREPARE, start, r);
+        strata_metrics_count(sfs->store->metrics, kind == STRATA_VIEW ? STRATA_VERB_VIEW : STRATA_VERB_PREPARE, start,
+                             r);
         if (r < 0) {
                 log_failure(sfs, "mkdir", parent, name, 0, NULL, r, why);
                 fuse_reply_err(req, -r);
@@ -105,14 +106,58 @@ struct change_job {
         fuse_req_t req;
         enum change change;
         struct timespec start;
-        struct strata_info info;        /* of the entry that is changed */
-        enum strata_kind to;            /* of commit and rename */
+        struct strata_info info; /* of the entry that is changed */
+        enum strata_kind to;     /* of commit and rename */
         char newname[STRATA_NAME_MAX + 1];
+        uint64_t other; /* of exchange: the entry called NEWNAME */
+        struct change_job *next_move;
         bool claimed;
         bool mounted; /* fs/ is mounted: at the claim, and in the end */
         int result;
         char why[1024];
 };
+
+bool sfs_op_is_moving(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id)
+{
+        bool ret = false;
+
+        pthread_mutex_lock(&sfs->moves_lock);
+        for (struct change_job *c = sfs->moves; c && !ret; c = c->next_move) {
+                if (c->info.kind == kind && strcmp(c->info.name, name) == 0) {
+                        *id = c->info.id;
+                        ret = true;
+                } else if (c->other && c->to == kind && strcmp(c->newname, name) == 0) {
+                        *id = c->other;
+                        ret = true;
+                }
+        }
+        pthread_mutex_unlock(&sfs->moves_lock);
+        return ret;
+}
+
+static void begin_move(struct change_job *c)
+{
+        if (c->change == REMOVE || !c->info.id)
+                return;
+        if (c->change == EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &c->other) < 0)
+                c->other = 0;
+        pthread_mutex_lock(&c->sfs->moves_lock);
+        c->next_move = c->sfs->moves;
+        c->sfs->moves = c;
+        pthread_mutex_unlock(&c->sfs->moves_lock);
+}
+
+static void end_move(struct change_job *c)
+{
+        pthread_mutex_lock(&c->sfs->moves_lock);
+        for (struct change_job **m = &c->sfs->moves; *m; m = &(*m)->next_move) {
+                if (*m == c) {
+                        *m = c->next_move;
+                        break;
+                }
+        }
+        pthread_mutex_unlock(&c->sfs->moves_lock);
+}
 
 static void set_why(struct change_job *c, const char *why)
 {
@@ -265,6 +310,7 @@ static void done_change(struct sfs_job *job)
                             SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == REMOVE ? NULL : c->newname, c->result,
                             c->why[0] ? c->why : NULL);
         fuse_reply_err(c->req, abs(c->result));
+        end_move(c);
         if (c->claimed)
                 sfs_attach_release(sfs->attach, c->info.id, c->mounted);
         free(c);
@@ -278,6 +324,7 @@ static void start_change(struct change_job *c)
         c->job.run = run_change;
         c->job.done = done_change;
         c->start = strata_metrics_start();
+        begin_move(c);
         if (c->info.id) {
                 claim = sfs_attach_claim(c->sfs->attach, c->info.id, false);
                 c->claimed = claim != SFS_CLAIM_BUSY;
@@ -377,8 +424,8 @@ void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
                    unsigned flags)
 {
         struct sfs *sfs = sfs_of(req);
-        enum strata_kind from, to;
-        enum change change;
+        enum strata_kind from = STRATA_ACTIVE, to = STRATA_ACTIVE;
+        enum change change = RENAME;
         struct change_job *c;
         const char *why = NULL;
         int r;

@@ -34,7 +34,10 @@ enum {
         KEY_RO,
 };
 
-#define RAW(template, field) { template, offsetof(struct raw, field), 1 }
+#define RAW(template, field)                                                                                           \
+        {                                                                                                              \
+                template, offsetof(struct raw, field), 1                                                               \
+        }
 
 static const struct fuse_opt specs[] = {
         RAW("expire=%s", expire),

@@ -2,9 +2,10 @@
 /*
  * Threads beside the FUSE workers, for all that may take long or has to walk into our own mount.
  *
- * They live on the inner side: in a table of file descriptors of their own that does not hold /dev/fuse. A thread that waits for an
- * answer of our own mount can't be killed; were /dev/fuse open in its table, a killed program would never be gone. So nothing
- * on the inner side may reply to a request or send a notification: a job has a second half, run on the outer side, for that.
+ * They live on the inner side: in a table of file descriptors of their own that does not hold /dev/fuse. A thread that
+ * waits for an answer of our own mount can't be killed; were /dev/fuse open in its table, a killed program would never
+ * be gone. So nothing on the inner side may reply to a request or send a notification: a job has a second half, run on
+ * the outer side, for that.
  *
  * Lanes keep kinds of work from waiting behind each other.
  */

@@ -216,6 +216,7 @@ int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data
 
         pthread_mutex_init(&x.answer_lock, NULL);
         pthread_cond_init(&x.answer_cond, NULL);
+        pthread_mutex_init(&sfs->moves_lock, NULL);
         block_signals();
         raise_fd_limit();
         umask(0);

@@ -6,8 +6,8 @@
 #include "options.h"
 
 /*
- * Opens the store, mounts, serves until the mount is gone or SIGTERM or SIGINT comes. READY is called once the mount answers. Returns
- * the program's exit status; what went wrong is on stderr.
+ * Opens the store, mounts, serves until the mount is gone or SIGTERM or SIGINT comes. READY is called once the mount
+ * answers. Returns the program's exit status; what went wrong is on stderr.
  */
 int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data, int hidden_fd);
 

@@ -8,9 +8,11 @@
 #include "strata.h"
 
 #include <fuse_lowlevel.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+struct change_job;
 struct sfs_attach;
 struct sfs_labels;
 struct sfs_pool;
@@ -25,6 +27,9 @@ struct sfs {
         unsigned expire; /* seconds; 0: never */
         uid_t uid;       /* owner of all control files */
         gid_t gid;
+
+        pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
+        struct change_job *moves;   /* commits and renames under way: ops_verbs.c */
 };
 
 /* How long the kernel may keep what never changes behind its back. */

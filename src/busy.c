@@ -13,7 +13,8 @@
 
 #define NAMED_MAX 8 /* users named in a reason */
 
-/* True if the file behind PATH below DIRFD is on DEV. Asks only what the kernel knows without asking the file system. */
+/* True if the file behind PATH below DIRFD is on DEV. Asks only what the kernel knows without asking the file system.
+ */
 static bool is_on(int dirfd, const char *path, dev_t dev)
 {
         struct statx stx;

@@ -9,15 +9,16 @@
 #include <sys/types.h>
 
 /*
- * Appends who uses the file system with device DEV, as "process 12 (vim), process 13 (sh)": through an open file, a working or root
- * directory, the program run; with WRITERS only files open for writing. Never waits for another file system. Returns how many it
- * found; at most some are named.
+ * Appends who uses the file system with device DEV, as "process 12 (vim), process 13 (sh)": through an open file, a
+ * working or root directory, the program run; with WRITERS only files open for writing. Never waits for another file
+ * system. Returns how many it found; at most some are named.
  */
 unsigned strata_busy_processes(dev_t dev, bool writers, struct strata_buf *buf);
 
 /*
- * Appends where else DEV is mounted than on the fs/ of a stratafs, as "mounted on /target (process 12)", in any mount namespace that a
- * process lives in; and, of processes in other namespaces than ours, whether one uses DEV. Returns how many it found.
+ * Appends where else DEV is mounted than on the fs/ of a stratafs, as "mounted on /target (process 12)", in any mount
+ * namespace that a process lives in; and, of processes in other namespaces than ours, whether one uses DEV. Returns how
+ * many it found.
  */
 unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf);
 

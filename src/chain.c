@@ -52,7 +52,7 @@ int strata_chain_check(struct strata *s, const struct strata_info *below, bool a
         if (r < 0)
                 return r;
         if (active)
-                chain.upper = s->reserved_id; /* as long as any ID that it may get */
+                chain.upper = UINT32_MAX; /* stands for any ID that it may get */
         r = strata_mount_options_length(&chain) > s->mount_api->max_options ? -EMLINK : 0;
         strata_chain_free(&chain);
         return r;

@@ -19,8 +19,8 @@ int strata_chain_get(struct strata *s, const struct strata_info *info, struct st
 void strata_chain_free(struct strata_chain *chain);
 
 /*
- * 0 if a snapshot on top of BELOW can be mounted, active and (once committed) read-only, by the mount API in use; if not ACTIVE,
- * whether a view of BELOW can. Else -EMLINK.
+ * 0 if a snapshot on top of BELOW can be mounted, active and (once committed) read-only, by the mount API in use; if
+ * not ACTIVE, whether a view of BELOW can. Else -EMLINK.
  */
 int strata_chain_check(struct strata *s, const struct strata_info *below, bool active);
 

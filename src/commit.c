@@ -64,9 +64,7 @@ int strata_commit(struct strata *s, const char *key, const char *name, const cha
         *why = NULL;
         r = strata_name_check(name, why);
         if (r == 0)
-                r = strata_entry_get(s, STRATA_ACTIVE, key, &info);
-        if (r == 0)
-                r = strata_op_begin(s, &op, info.id);
+                r = strata_op_begin_entry(s, &op, STRATA_ACTIVE, key, &info);
         if (r < 0)
                 return r;
         r = commit_entry(s, &info, name, why);

@@ -6,8 +6,8 @@
 #include "entry.h"
 
 /*
- * Makes the active snapshot KEY the committed snapshot NAME, in one atomic step. With durability all of the layer is on the
- * disk before the step, and the step itself when this returns. The caller has seen to it that nobody writes to the
+ * Makes the active snapshot KEY the committed snapshot NAME, in one atomic step. With durability all of the layer is on
+ * the disk before the step, and the step itself when this returns. The caller has seen to it that nobody writes to the
  * layer any more (strata_mount_freeze()). Errors:
  *   -ENOENT  no such KEY                 -EEXIST  NAME is taken
  *   -EINVAL, -ENAMETOOLONG  a bad NAME   -EBUSY   another caller is moving or removing the same entry

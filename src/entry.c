@@ -44,8 +44,8 @@ int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name,
         if (n < 0)
                 return errno == EINVAL ? -ENOENT : -errno; /* not a link: not ours */
         target[n] = '\0';
-        if (strncmp(target, prefix, strlen(prefix)) != 0 ||
-            !strata_io_parse_u64(target + strlen(prefix), &id) || id == 0)
+        if (strncmp(target, prefix, strlen(prefix)) != 0 || !strata_io_parse_u64(target + strlen(prefix), &id) ||
+            id == 0)
                 return -ENOENT;
         *ret = id;
         return 0;

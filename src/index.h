@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bounded cache from ID to struct strata_info. The store is the truth: whoever changes an entry on disk drops it here,
- * and a reader that was reading the old state meanwhile can't put it back.
+ * A bounded cache from ID to struct strata_info. The store is the truth: whoever changes an entry on disk drops it
+ * here, and a reader that was reading the old state meanwhile can't put it back.
  */
 #ifndef STRATA_INDEX_H
 #define STRATA_INDEX_H
@@ -17,7 +17,8 @@ struct strata_index;
 int strata_index_new(struct strata_index **ret);
 void strata_index_free(struct strata_index *x);
 
-/* True and a copy in *RET if ID is known. Otherwise *TICKET is to be passed to strata_index_put() for what is read now. */
+/* True and a copy in *RET if ID is known. Otherwise *TICKET is to be passed to strata_index_put() for what is read now.
+ */
 bool strata_index_get(struct strata_index *x, uint64_t id, struct strata_info *ret, uint64_t *ticket);
 
 /* Remembers INFO, unless anything was dropped since TICKET was given. */

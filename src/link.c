@@ -26,6 +26,29 @@ int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id)
         return r;
 }
 
+int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_kind kind, const char *name,
+                          struct strata_info *ret)
+{
+        struct strata_info info;
+        uint64_t id;
+        int r = strata_entry_find(s, kind, name, &id);
+
+        if (r == 0)
+                r = strata_op_begin(s, op, id);
+        if (r < 0)
+                return r;
+        /* Only now nobody else moves it; the name may have changed hands before. */
+        r = strata_entry_get(s, kind, name, &info);
+        if (r == 0 && info.id != id)
+                r = -ENOENT;
+        if (r < 0) {
+                strata_op_end(s, op);
+                return r;
+        }
+        *ret = info;
+        return 0;
+}
+
 void strata_op_end(struct strata *s, struct strata_op *op)
 {
         pthread_mutex_lock(&s->names);
@@ -43,8 +66,8 @@ int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *
         static const char *const taken[STRATA_KINDS] = {
                 [STRATA_ACTIVE] = "the key is taken in active/; choose another or remove that one first",
                 [STRATA_VIEW] = "the key is taken in views/; choose another or remove that one first",
-                [STRATA_COMMITTED] = "the name is taken in snapshots/; nothing is ever replaced: choose another or "
-                                     "remove that one first",
+                [STRATA_COMMITTED] = ("the name is taken in snapshots/; nothing is ever replaced: choose another or "
+                                      "remove that one first"),
         };
         uint64_t id;
 
@@ -89,10 +112,15 @@ static int rename_link(struct strata *s, const struct strata_place *from, const 
 
 int strata_link_move(struct strata *s, const struct strata_record *rec, const char **why)
 {
+        uint64_t id;
         int r;
 
         pthread_mutex_lock(&s->names);
         r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
+        if (r == 0)
+                r = strata_entry_find(s, rec->was.kind, rec->was.name, &id);
+        if (r == 0 && id != rec->id)
+                r = -ENOENT;
         if (r == 0)
                 r = strata_record_publish(s, rec->id);
         if (r == 0)

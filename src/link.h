@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one step behind commit and rename: an entry's link gets another name or folder. Records are staged before it and put
- * in place just ahead of it, naming the old and the new place, so that at any instant one of the two is true.
+ * The one step behind commit and rename: an entry's link gets another name or folder. Records are staged before it and
+ * put in place just ahead of it, naming the old and the new place, so that at any instant one of the two is true.
  */
 #ifndef STRATA_LINK_H
 #define STRATA_LINK_H
@@ -16,6 +16,12 @@ struct strata_op {
 
 /* Claims entry ID for one mover at a time. -EBUSY (never waits) while another holds it. */
 int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id);
+/* Claims the entry that KIND's folder holds under NAME, and reads it as it is then. -ENOENT without one, -EBUSY as
+ * above. */
+int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_kind kind, const char *name,
+                          struct strata_info *ret);
+
+/* Ends a claim. */
 void strata_op_end(struct strata *s, struct strata_op *op);
 
 /* -EEXIST and *WHY if NAME can't be used in KIND's folder: KEYs are unique over active/ and views/ together. */
@@ -26,8 +32,8 @@ int strata_link_record(struct strata *s, const struct strata_info *info, enum st
                        struct strata_record *ret);
 
 /*
- * Puts the staged record REC in place and moves the link from rec->was to rec->now, never replacing anything; then makes it
- * durable. On failure the link is where it was; -EEXIST with *WHY if the new name is taken.
+ * Puts the staged record REC in place and moves the link from rec->was to rec->now, never replacing anything; then
+ * makes it durable. On failure the link is where it was; -EEXIST with *WHY if the new name is taken.
  */
 int strata_link_move(struct strata *s, const struct strata_record *rec, const char **why);
 

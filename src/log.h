@@ -14,8 +14,9 @@ int strata_log_new(struct strata_log **ret);
 void strata_log_free(struct strata_log *log);
 
 /*
- * Adds the line TIME OPERATION PATH[ PATH2] ERRNO REASON. ERROR is an errno, negative or positive, or 0 for "OK". PATH2 may
- * be NULL. The reason says what, why and what to do. Dropped silently when out of memory: logging never fails a caller.
+ * Adds the line TIME OPERATION PATH[ PATH2] ERRNO REASON. ERROR is an errno, negative or positive, or 0 for "OK". PATH2
+ * may be NULL. The reason says what, why and what to do. Dropped silently when out of memory: logging never fails a
+ * caller.
  */
 void strata_log_add(struct strata_log *log, const char *operation, const char *path, const char *path2, int error,
                     const char *fmt, ...) __attribute__((format(printf, 6, 7)));

@@ -14,8 +14,8 @@
 static const double bounds[BUCKETS] = { 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1, 10 };
 
 static const char *const verbs[STRATA_VERBS] = {
-        [STRATA_VERB_PREPARE] = "prepare", [STRATA_VERB_VIEW] = "view",     [STRATA_VERB_COMMIT] = "commit",
-        [STRATA_VERB_RENAME] = "rename",   [STRATA_VERB_REMOVE] = "remove", [STRATA_VERB_LABEL] = "label",
+        [STRATA_VERB_PREPARE] = "prepare", [STRATA_VERB_VIEW] = "view",       [STRATA_VERB_COMMIT] = "commit",
+        [STRATA_VERB_RENAME] = "rename",   [STRATA_VERB_REMOVE] = "remove",   [STRATA_VERB_LABEL] = "label",
         [STRATA_VERB_MOUNT] = "mount",     [STRATA_VERB_UNMOUNT] = "unmount",
 };
 
@@ -109,12 +109,12 @@ static void show_result(struct strata_buf *buf, const char *verb, const struct r
                                 "stratafs_operation_seconds_bucket{verb=\"%s\",errno=\"%s\",le=\"%g\"} %" PRIu64 "\n",
                                 verb, name, bounds[i], sum);
         }
-        strata_buf_addf(buf, "stratafs_operation_seconds_bucket{verb=\"%s\",errno=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", verb,
-                        name, r->count);
+        strata_buf_addf(buf, "stratafs_operation_seconds_bucket{verb=\"%s\",errno=\"%s\",le=\"+Inf\"} %" PRIu64 "\n",
+                        verb, name, r->count);
         strata_buf_addf(buf, "stratafs_operation_seconds_count{verb=\"%s\",errno=\"%s\"} %" PRIu64 "\n", verb, name,
                         r->count);
-        strata_buf_addf(buf, "stratafs_operation_seconds_sum{verb=\"%s\",errno=\"%s\"} %" PRIu64 ".%09" PRIu64 "\n", verb,
-                        name, r->nanoseconds / 1000000000, r->nanoseconds % 1000000000);
+        strata_buf_addf(buf, "stratafs_operation_seconds_sum{verb=\"%s\",errno=\"%s\"} %" PRIu64 ".%09" PRIu64 "\n",
+                        verb, name, r->nanoseconds / 1000000000, r->nanoseconds % 1000000000);
 }
 
 static void show_bytes(struct strata_buf *buf, const char *name, const char *help, uint64_t value)

@@ -28,8 +28,8 @@ const struct strata_mount_api *strata_mount_choose(bool force_old)
 }
 
 /*
- * The mark of an active snapshot that is mounted: layers/ID/mounted, holding the boot's ID and "volatile" or "synced". While
- * it stands after a kill, the last mount may live on in some process, and a volatile one was never synced.
+ * The mark of an active snapshot that is mounted: layers/ID/mounted, holding the boot's ID and "volatile" or "synced".
+ * While it stands after a kill, the last mount may live on in some process, and a volatile one was never synced.
  */
 #define MARK_MAX 128
 
@@ -60,11 +60,13 @@ static int write_mark(struct strata *s, uint64_t id)
 
 static void drop_volatile_mark(struct strata *s, uint64_t id)
 {
-        char path[STRATA_ID_PATH_MAX];
+        char path[STRATA_ID_PATH_MAX + 16];
 
-        /* Overlayfs refuses the next mount while this directory stands: Documentation/filesystems/overlayfs.rst, "Volatile mount". */
-        snprintf(path, sizeof(path), "%" PRIu64 "/work/work/incompat/volatile", id);
-        if (unlinkat(s->layers_fd, path, AT_REMOVEDIR) == 0) {
+        /* Overlayfs refuses the next mount while this directory stands: Documentation/filesystems/overlayfs.rst,
+         * "Volatile mount". */
+        snprintf(path, sizeof(path), "%" PRIu64 "/work/work/incompat/volatile/dirty", id);
+        (void)unlinkat(s->layers_fd, path, 0);
+        for (int level = 0; level < 2; level++) {
                 *strrchr(path, '/') = '\0';
                 (void)unlinkat(s->layers_fd, path, AT_REMOVEDIR);
         }
@@ -80,8 +82,8 @@ void strata_mount_left(struct strata *s, uint64_t id)
 }
 
 /*
- * True if some superblock still uses the upper directory of layer ID. The kernel tells with index=on, which makes that an
- * EBUSY; with a work directory that can't serve, nothing is ever mounted or written here.
+ * True if some superblock still uses the upper directory of layer ID. The kernel tells with index=on, which makes that
+ * an EBUSY; with a work directory that can't serve, nothing is ever mounted or written here.
  */
 static bool upper_in_use(struct strata *s, uint64_t id)
 {
@@ -104,9 +106,10 @@ static int begin_active(struct strata *s, const struct strata_info *info)
                 if (same_boot && upper_in_use(s, info->id))
                         return -EBUSY;
                 if (!same_boot && was_volatile)
-                        strata_log_add(s->log, "mount", info->name, NULL, EUCLEAN,
-                                       "this active snapshot was mounted volatile when the machine went down: files in it "
-                                       "may be old, cut off or empty; check or remove it before you commit it");
+                        strata_log_add(
+                                s->log, "mount", info->name, NULL, EUCLEAN,
+                                "this active snapshot was mounted volatile when the machine went down: files in it "
+                                "may be old, cut off or empty; check or remove it before you commit it");
                 drop_volatile_mark(s, info->id);
         }
         return write_mark(s, info->id);

@@ -3,8 +3,9 @@
  * Layers to a mount: attach, freeze, thaw, detach. Two kernel interfaces stand behind one table: the new mount API with
  * "lowerdir+" (Linux 6.8 and later, mount_new.c) and mount(2) (before, mount_old.c).
  *
- * strata_mount_attach() moves the calling thread's working directory to the store's layers/: the thread must have one of its own
- * (unshare(CLONE_FS)) or not mind. All paths given are walked by the caller's thread, so a FUSE worker must not call these.
+ * strata_mount_attach() moves the calling thread's working directory to the store's layers/: the thread must have one
+ * of its own (unshare(CLONE_FS)) or not mind. All paths given are walked by the caller's thread, so a FUSE worker must
+ * not call these.
  */
 #ifndef STRATA_MOUNT_H
 #define STRATA_MOUNT_H
@@ -42,9 +43,9 @@ extern const struct strata_mount_api strata_mount_old;
 const struct strata_mount_api *strata_mount_choose(bool force_old);
 
 /*
- * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken, else what the kernel said.
- * An active snapshot left mounted by a program that was killed may still be in use by processes: -EBUSY then, as a second mount
- * would break both.
+ * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken, else what the kernel
+ * said. An active snapshot left mounted by a program that was killed may still be in use by processes: -EBUSY then, as
+ * a second mount would break both.
  */
 int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd);
 

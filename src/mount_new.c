@@ -15,8 +15,8 @@
 #define VALUE_MAX 256 /* bytes of a string that fsconfig() takes, with its NUL */
 
 /*
- * The path of DIR in layer ID (ID 0: of the store's empty directory): absolute, as is best to read in /proc/mounts, or from the
- * working directory layers/ where the store's path is too long for that.
+ * The path of DIR in layer ID (ID 0: of the store's empty directory): absolute, as is best to read in /proc/mounts, or
+ * from the working directory layers/ where the store's path is too long for that.
  */
 static void layer_path(struct strata *s, uint64_t id, const char *dir, char ret[VALUE_MAX])
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mount(2), for kernels before 6.8: all options in one string, which the kernel cuts at a page without saying so. Paths are
- * taken from the working directory layers/, to fit as many as possible.
+ * mount(2), for kernels before 6.8: all options in one string, which the kernel cuts at a page without saying so. Paths
+ * are taken from the working directory layers/, to fit as many as possible.
  */
 #include "mount.h"
 

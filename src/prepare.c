@@ -86,12 +86,33 @@ static int make_root(int layer_fd, uid_t uid, gid_t gid)
 
         if (fstatat(layer_fd, "fs", &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
+        if ((st.st_mode & 07777) != 0755 && fchmodat(layer_fd, "fs", 0755, 0) < 0) /* whatever the umask is */
+                return -errno;
         if (st.st_uid == uid && st.st_gid == gid)
                 return 0;
         return fchownat(layer_fd, "fs", uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-/* Makes layers/ID with all that belongs in it, still unlinked. What is left after a failure is the caller's to remove. */
+/* Makes an empty layers/ID. An ID that the store holds already, as when `next` was lost, is passed over. */
+static int new_layer_dir(struct strata *s, uint64_t *ret)
+{
+        char path[STRATA_ID_PATH_MAX];
+        int r;
+
+        for (;;) {
+                r = strata_next_id(s, ret);
+                if (r < 0)
+                        return r;
+                snprintf(path, sizeof(path), "%" PRIu64, *ret);
+                if (mkdirat(s->layers_fd, path, 0700) == 0)
+                        return 0;
+                if (errno != EEXIST)
+                        return -errno;
+        }
+}
+
+/* Fills layers/ID with all that belongs in it, still unlinked. What is left after a failure is the caller's to remove.
+ */
 static int make_layer(struct strata *s, const struct strata_record *rec, uid_t uid, gid_t gid)
 {
         bool own_files = rec->now.kind == STRATA_ACTIVE || !rec->parent;
@@ -100,8 +121,6 @@ static int make_layer(struct strata *s, const struct strata_record *rec, uid_t u
         int r;
 
         snprintf(path, sizeof(path), "%" PRIu64, rec->id);
-        if (mkdirat(s->layers_fd, path, 0700) < 0)
-                return -errno;
         fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -204,7 +223,7 @@ int strata_prepare(struct strata *s, enum strata_kind kind, const char *key, con
                 }
         }
         rec.created = strata_time_now();
-        r = strata_next_id(s, &rec.id);
+        r = new_layer_dir(s, &rec.id);
         if (r < 0)
                 return r;
         r = make_layer(s, &rec, uid, gid);

@@ -200,8 +200,7 @@ static bool place_holds(struct strata *s, const struct strata_place *place, uint
         return true;
 }
 
-int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret,
-                          struct timespec *mtime)
+int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret, struct timespec *mtime)
 {
         struct strata_record staged;
 
@@ -213,8 +212,7 @@ int strata_record_resolve(struct strata *s, struct strata_record *rec, struct st
                 *ret = rec->was;
                 return 0;
         }
-        if (record_load_file(s, rec->id, "meta.new", &staged) == 0 &&
-            place_holds(s, &staged.now, rec->id, mtime)) {
+        if (record_load_file(s, rec->id, "meta.new", &staged) == 0 && place_holds(s, &staged.now, rec->id, mtime)) {
                 strata_record_publish(s, rec->id);
                 *rec = staged;
                 *ret = rec->now;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * layers/ID/meta: what does not change of an entry, and the way back from its ID to its name. Small text whose last line
- * is the XXH3-64 of all before it; the format stands in docs/format.md.
+ * layers/ID/meta: what does not change of an entry, and the way back from its ID to its name. Small text whose last
+ * line is the XXH3-64 of all before it; the format stands in docs/format.md.
  */
 #ifndef STRATA_RECORD_H
 #define STRATA_RECORD_H
@@ -37,7 +37,8 @@ int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret)
 /* Writes the first record of a layer whose directory is LAYER_FD. Not synced: a layer is durable from its commit on. */
 int strata_record_create(int layer_fd, const struct strata_record *rec);
 
-/* Writes REC beside the present record of its layer; strata_record_publish() puts it in place, discard throws it away. */
+/* Writes REC beside the present record of its layer; strata_record_publish() puts it in place, discard throws it away.
+ */
 int strata_record_stage(struct strata *s, const struct strata_record *rec, bool sync);
 int strata_record_publish(struct strata *s, uint64_t id);
 void strata_record_discard(struct strata *s, uint64_t id);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recover.h"
 
-#include "index.h"
+#include "link.h"
 #include "log.h"
 #include "record.h"
 #include "strata.h"
@@ -62,7 +62,8 @@ static int sweep_links(struct strata *s, enum strata_kind kind, atomic_bool *sto
                 if (strata_entry_find(s, kind, de->d_name, &id) == 0 && id < s->first_id && !layer_exists(s, id) &&
                     unlinkat(s->kind_fd[kind], de->d_name, 0) == 0)
                         strata_log_add(s->log, "recover", de->d_name, NULL, ENOENT,
-                                       "layer %" PRIu64 " of this entry in %s/ is not in the store: the entry is removed",
+                                       "layer %" PRIu64
+                                       " of this entry in %s/ is not in the store: the entry is removed",
                                        id, strata_kind_folder(kind));
                 pthread_mutex_unlock(&s->names);
         }
@@ -122,11 +123,20 @@ static void sweep_label_files(struct strata *s, uint64_t id)
         }
 }
 
+static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
+        (void)unlinkat(s->layers_fd, path, 0);
+}
+
 static void sweep_layer(struct strata *s, uint64_t id)
 {
         struct strata_place place;
         struct strata_record rec;
         struct timespec mtime;
+        struct strata_op op;
         bool orphan;
         int r;
 
@@ -136,8 +146,11 @@ static void sweep_layer(struct strata *s, uint64_t id)
                 orphan = strata_record_resolve(s, &rec, &place, &mtime) == -ENOENT;
         else
                 orphan = (r == -ENOENT || r == -EUCLEAN) && !find_link(s, id);
-        if (orphan)
+        if (orphan) {
+                if (r == 0 && rec.parent)
+                        drop_mark(s, rec.parent, id);
                 (void)strata_trash_layer(s, id);
+        }
         pthread_mutex_unlock(&s->names);
         if (orphan)
                 return;
@@ -146,6 +159,10 @@ static void sweep_layer(struct strata *s, uint64_t id)
                                "the record of layer %" PRIu64 " is %s; its entry can be removed, its files lie in the "
                                "store's layers/%" PRIu64 "/fs",
                                id, r == -ENOENT ? "missing" : "damaged", id);
+        if (strata_op_begin(s, &op, id) == 0) {
+                strata_record_discard(s, id); /* of a step that did not come; nobody is at one now */
+                strata_op_end(s, &op);
+        }
         sweep_marks(s, id);
         sweep_label_files(s, id);
 }

@@ -49,6 +49,7 @@ int strata_remove(struct strata *s, enum strata_kind kind, const char *name, con
         char mark[STRATA_ID_PATH_MAX];
         struct strata_info info;
         struct strata_op op;
+        uint64_t id;
         int r;
 
         *why = NULL;
@@ -57,7 +58,12 @@ int strata_remove(struct strata *s, enum strata_kind kind, const char *name, con
                 r = strata_op_begin(s, &op, info.id);
         if (r < 0)
                 return r;
-        r = unlink_entry(s, &info, why);
+        id = info.id;
+        r = find_entry(s, kind, name, &info); /* the name may have changed hands before the claim */
+        if (r == 0 && info.id != id)
+                r = -ENOENT;
+        if (r == 0)
+                r = unlink_entry(s, &info, why);
         if (r == 0) {
                 /* It is gone. What fails from here on is swept at the next start. */
                 if (info.parent) {

@@ -23,7 +23,7 @@ int strata_rename(struct strata *s, enum strata_kind kind, const char *old, cons
                 r = strata_entry_get(s, kind, old, &info);
         if (r < 0 || strcmp(old, new) == 0)
                 return r;
-        r = strata_op_begin(s, &op, info.id);
+        r = strata_op_begin_entry(s, &op, kind, old, &info);
         if (r < 0)
                 return r;
         r = strata_link_check_free(s, kind, new, why);
@@ -67,7 +67,16 @@ static int exchange(struct strata *s, const struct strata_info *a, const struct 
                 strata_record_discard(s, b->id);
                 return r;
         }
-        return strata_store_sync_dir(s, fd);
+        r = strata_store_sync_dir(s, fd);
+        if (r < 0) {
+                /* Not known to be on the disk: go back. */
+                pthread_mutex_lock(&s->names);
+                (void)renameat2(fd, a->name, fd, b->name, RENAME_EXCHANGE);
+                strata_index_drop(s->index, a->id);
+                strata_index_drop(s->index, b->id);
+                pthread_mutex_unlock(&s->names);
+        }
+        return r;
 }
 
 int strata_exchange(struct strata *s, enum strata_kind kind, const char *a, const char *b, const char **why)
@@ -82,10 +91,10 @@ int strata_exchange(struct strata *s, enum strata_kind kind, const char *a, cons
                 r = strata_entry_get(s, kind, b, &info_b);
         if (r < 0 || info_a.id == info_b.id)
                 return r;
-        r = strata_op_begin(s, &op_a, info_a.id);
+        r = strata_op_begin_entry(s, &op_a, kind, a, &info_a);
         if (r < 0)
                 return r;
-        r = strata_op_begin(s, &op_b, info_b.id);
+        r = strata_op_begin_entry(s, &op_b, kind, b, &info_b);
         if (r == 0) {
                 r = exchange(s, &info_a, &info_b);
                 strata_op_end(s, &op_b);

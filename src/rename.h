@@ -6,8 +6,8 @@
 #include "entry.h"
 
 /*
- * Gives an entry of KIND another name; its ID, and so its children and mounts, stay. Renaming to the same name does nothing.
- * Errors as for strata_commit(); a KEY must be free in active/ and views/.
+ * Gives an entry of KIND another name; its ID, and so its children and mounts, stay. Renaming to the same name does
+ * nothing. Errors as for strata_commit(); a KEY must be free in active/ and views/.
  */
 int strata_rename(struct strata *s, enum strata_kind kind, const char *old, const char *new, const char **why);
 

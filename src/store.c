@@ -49,7 +49,8 @@ static int check_path(const char *path, char **why)
         return 0;
 }
 
-/* True if DIRFD holds nothing but what strata_store_open() makes before the format file, as a cut-off start leaves it. */
+/* True if DIRFD holds nothing but what strata_store_open() makes before the format file, as a cut-off start leaves it.
+ */
 static int is_unfinished(int dirfd)
 {
         cleanup_dir DIR *dir = NULL;
@@ -115,8 +116,8 @@ static int make_skeleton(struct strata *s, char **why)
         for (size_t i = 0; i < sizeof(skeleton) / sizeof(*skeleton); i++)
                 if (mkdirat(s->root_fd, skeleton[i], i == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
                         return fail(-errno, why, "can't make %s/%s: %s", s->path, skeleton[i], strerror(errno));
-        r = strata_io_replace_at(s->root_fd, "format.new", "format", STRATA_STORE_FORMAT,
-                                 strlen(STRATA_STORE_FORMAT), 0600, true);
+        r = strata_io_replace_at(s->root_fd, "format.new", "format", STRATA_STORE_FORMAT, strlen(STRATA_STORE_FORMAT),
+                                 0600, true);
         if (r < 0 || fsync(s->root_fd) < 0)
                 return fail(r < 0 ? r : -errno, why, "can't write %s/format: %s", s->path,
                             strerror(r < 0 ? -r : errno));
@@ -171,7 +172,7 @@ static int write_next_id(struct strata *s, uint64_t next)
         char text[32];
         int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", next);
 
-        return strata_io_replace_at(s->root_fd, "next.new", "next", text, (size_t)n, 0600, s->config.durable);
+        return strata_io_replace_at(s->root_fd, "next.new", "next", text, (size_t)n, 0600, true);
 }
 
 int strata_next_id(struct strata *s, uint64_t *ret)

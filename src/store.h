@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store's directory itself: finding or making it, its format file, its lock. Used by strata.c; see docs/format.md. */
+/* The store's directory itself: finding or making it, its format file, its lock. Used by strata.c; see docs/format.md.
+ */
 #ifndef STRATA_STORE_H
 #define STRATA_STORE_H
 

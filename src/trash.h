@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Background removal. What is to go is renamed into trash/, which is one step however large it is; one thread, which the
- * caller provides, deletes there. What a crash leaves in trash/ goes when that thread starts.
+ * Background removal. What is to go is renamed into trash/, which is one step however large it is; one thread, which
+ * the caller provides, deletes there. What a crash leaves in trash/ goes when that thread starts.
  */
 #ifndef STRATA_TRASH_H
 #define STRATA_TRASH_H

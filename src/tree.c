@@ -78,15 +78,39 @@ static int forest_add_folder(struct strata *s, struct forest *f, enum strata_kin
         return -errno;
 }
 
+/* The order of kinds among siblings. */
+static const int rank[STRATA_KINDS] = { [STRATA_COMMITTED] = 0, [STRATA_ACTIVE] = 1, [STRATA_VIEW] = 2 };
+
 static int compare_nodes(const void *a, const void *b, void *names)
 {
         const struct node *x = a, *y = b;
 
         if (x->parent != y->parent)
                 return x->parent < y->parent ? -1 : 1;
-        if (x->kind != y->kind) /* snapshots first */
-                return x->kind > y->kind ? -1 : 1;
+        if (x->kind != y->kind)
+                return rank[x->kind] - rank[y->kind];
         return strcmp((char *)names + x->name, (char *)names + y->name);
+}
+
+static int compare_by_id(const void *a, const void *b)
+{
+        const struct node *x = a, *y = b;
+
+        return (x->id > y->id) - (x->id < y->id);
+}
+
+/* What stands on an entry that can't be read is listed at the top. */
+static void adopt_orphans(struct forest *f)
+{
+        if (!f->n)
+                return;
+        qsort(f->nodes, f->n, sizeof(*f->nodes), compare_by_id);
+        for (size_t i = 0; i < f->n; i++) {
+                const struct node key = { .id = f->nodes[i].parent };
+
+                if (key.id && !bsearch(&key, f->nodes, f->n, sizeof(*f->nodes), compare_by_id))
+                        f->nodes[i].parent = 0;
+        }
 }
 
 static int forest_build(struct strata *s, struct forest *f)
@@ -95,6 +119,8 @@ static int forest_build(struct strata *s, struct forest *f)
 
         for (int kind = 0; kind < STRATA_KINDS && r == 0; kind++)
                 r = forest_add_folder(s, f, kind);
+        if (r == 0)
+                adopt_orphans(f);
         if (r == 0 && f->n)
                 qsort_r(f->nodes, f->n, sizeof(*f->nodes), compare_nodes, f->names.data);
         return r;

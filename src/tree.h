@@ -8,7 +8,7 @@
 struct strata;
 
 /*
- * One line an entry, two spaces of indentation a level, in byte order of the names within a level: snapshots by name, active
+ * One line an entry, two spaces of indentation a level, within a level snapshots by name in byte order, then active
  * snapshots and views with their folder, "active/web".
  */
 int strata_tree_text(struct strata *s, struct strata_buf *buf);

@@ -11,7 +11,8 @@ struct strata_usage {
 };
 
 /*
- * Counts by a walk over the layer; of a committed snapshot once, after that it is kept in layers/ID/usage. A view takes nothing.
+ * Counts by a walk over the layer; of a committed snapshot once, after that it is kept in layers/ID/usage. A view takes
+ * nothing.
  */
 int strata_usage_get(struct strata *s, const struct strata_info *info, struct strata_usage *ret);
 

@@ -69,8 +69,8 @@ int strata_io_create_at(int dirfd, const char *name, const void *data, size_t le
         return r;
 }
 
-int strata_io_replace_at(int dirfd, const char *tmp, const char *name, const void *data, size_t len,
-                         unsigned mode, bool sync)
+int strata_io_replace_at(int dirfd, const char *tmp, const char *name, const void *data, size_t len, unsigned mode,
+                         bool sync)
 {
         int r = strata_io_create_at(dirfd, tmp, data, len, mode, sync);
 

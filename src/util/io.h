@@ -24,8 +24,8 @@ int strata_io_create_at(int dirfd, const char *name, const void *data, size_t le
  * Puts a file in place in one step: writes TMP, fsyncs it when SYNC, renames it to NAME.
  * On failure TMP is gone and NAME as before. Fsyncing DIRFD is the caller's.
  */
-int strata_io_replace_at(int dirfd, const char *tmp, const char *name, const void *data, size_t len,
-                         unsigned mode, bool sync);
+int strata_io_replace_at(int dirfd, const char *tmp, const char *name, const void *data, size_t len, unsigned mode,
+                         bool sync);
 
 /* The decimal number of S, digits only, in *RET. False if S is anything else or does not fit. */
 bool strata_io_parse_u64(const char *s, unsigned long long *ret);

@@ -12,8 +12,8 @@
 
 /* One directory on the way down. */
 struct level {
-        int fd;                 /* -1 while closed to save descriptors */
-        dev_t dev;              /* identity, to find it again through ".." */
+        int fd;    /* -1 while closed to save descriptors */
+        dev_t dev; /* identity, to find it again through ".." */
         ino_t ino;
         struct strata_buf list; /* its entries: a type byte (DT_*) and a name with NUL each */
         size_t pos;             /* the next entry in LIST */
