@@ -58,6 +58,7 @@ struct live {
         time_t since;          /* of the state */
         time_t next_try;       /* of MOUNTED: when to try to release it */
         bool expires;          /* views and snapshots */
+        bool was_mounted;      /* of CLAIMED: it was mounted at the claim */
         bool idle_mark;        /* the last try set the kernel's mark of idleness */
         dev_t dev;             /* of what is mounted */
         pid_t walk_anew;       /* this inner thread's next GETATTR of the entry gets ESTALE */
@@ -168,14 +169,17 @@ void sfs_attach_free(struct sfs_attach *a)
         free(a);
 }
 
-bool sfs_attach_is_live(struct sfs_attach *a, uint64_t id)
+enum sfs_fs sfs_attach_look(struct sfs_attach *a, uint64_t id)
 {
         struct live *e;
-        bool ret;
+        enum sfs_fs ret = SFS_FS_BARE;
 
         pthread_mutex_lock(&a->lock);
         e = find_live(a, id);
-        ret = e && e->state == MOUNTED;
+        if (e && e->state == MOUNTED)
+                ret = SFS_FS_MOUNTED;
+        else if (e && (e->state == RELEASING || (e->state == CLAIMED && e->was_mounted)))
+                ret = SFS_FS_CHANGING;
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
@@ -436,6 +440,10 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
                         kept = e->state != MOUNTED;
                 if (kept)
                         park(e, p, req);
+        } else if ((e = find_live(a, id)) && (e->state == RELEASING || (e->state == CLAIMED && e->was_mounted))) {
+                /* What is mounted may be gone before this walk gets there: let it come again, with a ticket. */
+                give_ticket(a, id, fuse_req_ctx(req)->pid);
+                *error = ESTALE;
         }
         pthread_mutex_unlock(&a->lock);
         if (!kept)
@@ -461,7 +469,8 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
                         break;
                 }
                 if (e->state == WANTED || e->state == MOUNTED) {
-                        ret = e->state == MOUNTED ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
+                        e->was_mounted = e->state == MOUNTED;
+                        ret = e->was_mounted ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
                         set_state(a, e, CLAIMED);
                         break;
                 }

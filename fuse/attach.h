@@ -36,8 +36,15 @@
 int sfs_attach_new(struct sfs *sfs, struct sfs_attach **ret);
 void sfs_attach_free(struct sfs_attach *a);
 
-/* True while ID's fs/ is mounted and nobody is changing that. */
-bool sfs_attach_is_live(struct sfs_attach *a, uint64_t id);
+enum sfs_fs {
+        SFS_FS_BARE,     /* nothing is mounted */
+        SFS_FS_CHANGING, /* mounted, perhaps not for long: valid for this look only */
+        SFS_FS_MOUNTED,
+};
+
+/* What is at ID's fs/. A name that is or may be mounted is never denied: the kernel would drop it, and the mount with
+ * it. */
+enum sfs_fs sfs_attach_look(struct sfs_attach *a, uint64_t id);
 
 /* How long the kernel may keep the attributes of entry ID. */
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);

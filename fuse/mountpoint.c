@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 static int fail(int error, char **why, char *text)
 {
@@ -27,7 +28,7 @@ static char *message(const char *fmt, const char *path, const char *more)
 }
 
 /* As realpath(3), but the last component is not touched: it may be a dead mount. */
-static char *real_place(const char *path)
+char *sfs_mountpoint_real_place(const char *path)
 {
         cleanup_free char *copy1 = strdup(path), *copy2 = strdup(path), *parent = NULL;
         char *ret;
@@ -56,26 +57,34 @@ static bool is_ours(const char *place)
         return ret;
 }
 
+/* Asks the file system itself: attributes of a dead one may still be at hand. 0, or -errno. */
+static int ask(const char *path)
+{
+        struct statfs fs;
+
+        return statfs(path, &fs) < 0 ? -errno : 0;
+}
+
 int sfs_mountpoint_prepare(const char *path, char **ret, char **why)
 {
+        cleanup_free char *place = sfs_mountpoint_real_place(path);
         struct stat st;
         char *real;
+        int r = ask(path);
 
-        for (int tries = 0; tries < 16 && stat(path, &st) < 0; tries++) {
-                cleanup_free char *place = NULL;
-                int error = errno;
-
-                if (error != ENOTCONN && error != ECONNABORTED)
-                        return fail(-error, why,
-                                    message("the mount point %s can't be used: %s", path, strerror(error)));
-                place = real_place(path);
+        for (int tries = 0; tries < 16 && (r == -ENOTCONN || r == -ECONNABORTED); tries++) {
                 if (!place || !is_ours(place))
-                        return fail(-error, why,
+                        return fail(r, why,
                                     message("%s carries a dead mount that is not ours; unmount it first%s", path, ""));
                 if (umount2(place, MNT_DETACH) < 0)
                         return fail(-errno, why,
                                     message("can't take away the dead mount on %s: %s", path, strerror(errno)));
+                r = ask(path);
         }
+        if (r == 0 && stat(path, &st) < 0)
+                r = -errno;
+        if (r < 0)
+                return fail(r, why, message("the mount point %s can't be used: %s", path, strerror(-r)));
         if (!S_ISDIR(st.st_mode))
                 return fail(-ENOTDIR, why, message("the mount point %s is not a directory%s", path, ""));
         real = realpath(path, NULL);

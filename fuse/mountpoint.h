@@ -9,6 +9,9 @@
  */
 int sfs_mountpoint_prepare(const char *path, char **ret, char **why);
 
+/* PATH made absolute, of which the last component need not exist; the caller's to free, NULL with errno on failure. */
+char *sfs_mountpoint_real_place(const char *path);
+
 /* -EINVAL and *WHY if one of the two absolute paths lies in the other. */
 int sfs_mountpoint_check_store(const char *mnt, const char *store, char **why);
 

@@ -87,7 +87,7 @@ int sfs_op_refuse(struct sfs *sfs, const char *operation, uint64_t node, const c
         struct strata_info info;
         int error = -EPERM;
 
-        if (!sfs_node_is_label(node) && sfs_node_id(node) &&
+        if (!sfs_node_is_label(node) && sfs_node_id(node) && !sfs_node_is_labels(node) &&
             strata_entry_info(sfs->store, sfs_node_id(node), &info) == 0 && info.kind != STRATA_ACTIVE)
                 error = -EROFS;
         strata_log_add(sfs->store->log, operation, sfs_op_path(sfs, node, name, path, sizeof(path)), NULL, error,

@@ -23,6 +23,7 @@ struct open_file {
         struct strata_buf text;
         uint64_t label; /* node of a label, 0 for a text */
         bool dirty;     /* TEXT is not set yet */
+        bool written;   /* since it was set last: a shell closes a copy of the descriptor before it writes */
 };
 
 static struct open_file *handle_of(struct fuse_file_info *fi)
@@ -258,7 +259,7 @@ void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
                 r = set_length(&h->text, at + size);
         if (r == 0) {
                 memcpy(h->text.data + at, data, size);
-                h->dirty = true;
+                h->dirty = h->written = true;
         }
         pthread_mutex_unlock(&h->lock);
         if (r < 0) {
@@ -299,14 +300,15 @@ static int set_label(struct sfs *sfs, uint64_t node, const struct strata_buf *te
         return r;
 }
 
-static int publish(struct sfs *sfs, struct open_file *h)
+/* Sets the label if something was written, or at the LAST close if it was only emptied. */
+static int publish(struct sfs *sfs, struct open_file *h, bool last)
 {
         int r = 0;
 
         pthread_mutex_lock(&h->lock);
-        if (h->label && h->dirty) {
+        if (h->label && h->dirty && (h->written || last)) {
                 r = set_label(sfs, h->label, &h->text);
-                h->dirty = false;
+                h->dirty = h->written = false;
         }
         pthread_mutex_unlock(&h->lock);
         return r;
@@ -315,20 +317,20 @@ static int publish(struct sfs *sfs, struct open_file *h)
 void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         (void)ino;
-        fuse_reply_err(req, -publish(sfs_of(req), handle_of(fi)));
+        fuse_reply_err(req, -publish(sfs_of(req), handle_of(fi), false));
 }
 
 void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
         (void)ino;
         (void)datasync;
-        fuse_reply_err(req, -publish(sfs_of(req), handle_of(fi)));
+        fuse_reply_err(req, -publish(sfs_of(req), handle_of(fi), true));
 }
 
 void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         (void)ino;
-        (void)publish(sfs_of(req), handle_of(fi));
+        (void)publish(sfs_of(req), handle_of(fi), true);
         free_handle(handle_of(fi));
         fuse_reply_err(req, 0);
 }

@@ -72,9 +72,15 @@ static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char
         if (ctl->slot == SFS_SLOT_FS) {
                 if (from_walker(req)) {
                         e->entry_timeout = 0;
-                } else if (!sfs_attach_is_live(sfs->attach, info->id)) {
-                        sfs_attach_missed(sfs->attach, req, info->id);
-                        return -ESTALE;
+                } else {
+                        enum sfs_fs fs = sfs_attach_look(sfs->attach, info->id);
+
+                        if (fs == SFS_FS_BARE) {
+                                sfs_attach_missed(sfs->attach, req, info->id);
+                                return -ESTALE;
+                        }
+                        if (fs == SFS_FS_CHANGING)
+                                e->entry_timeout = 0;
                 }
         }
         sfs_attr_of_ctl(sfs, ctl, info, &e->attr);

@@ -105,8 +105,11 @@ static int check(struct raw *raw)
 
         if (o->help || o->version)
                 return 0;
-        if (!o->store || !o->mountpoint || raw->too_many)
-                return mistake("needs a STORE and a MOUNTPOINT, see `stratafs -h`%s", "");
+        if (raw->too_many)
+                return mistake("takes one STORE and one MOUNTPOINT, but there are more arguments; see `stratafs -h`%s",
+                               "");
+        if (!o->store || !o->mountpoint)
+                return mistake("needs a STORE and a MOUNTPOINT as arguments; see `stratafs -h`%s", "");
         if (raw->expire && (!strata_io_parse_u64(raw->expire, &n) || n > INT_MAX))
                 return mistake("expire=%s is not a number of seconds", raw->expire);
         o->expire = (unsigned)n;

@@ -7,6 +7,7 @@
 #include "ops.h"
 #include "pool.h"
 #include "recover.h"
+#include "store.h"
 #include "trash.h"
 
 #include <errno.h>
@@ -188,6 +189,35 @@ static int serve(struct session *x, int hidden_fd)
         return r < 0 ? r : 0;
 }
 
+/* libfuse looks at the options first, so that a mistake there leaves no new store behind. */
+static int open_session(struct sfs *sfs, struct sfs_options *o, char **why)
+{
+        char *store = NULL;
+        int r = strata_store_check_path(o->store, why);
+
+        if (r == 0) {
+                store = sfs_mountpoint_real_place(o->store);
+                if (!store)
+                        r = asprintf(why, "can't make the store %s: %s", o->store, strerror(errno)) < 0 ? -ENOMEM
+                                                                                                        : -ENOENT;
+        }
+        if (r == 0)
+                r = strata_store_check_path(store, why);
+        if (r == 0)
+                r = sfs_mountpoint_check_store(sfs->mnt, store, why);
+        if (r == 0)
+                r = sfs_options_complete(o, store);
+        free(store);
+        if (r < 0)
+                return r;
+        sfs->se = fuse_session_new(&o->fuse, &sfs_ops, sizeof(sfs_ops), sfs);
+        if (!sfs->se) {
+                *why = strdup("can't go on with these options; see `stratafs -h`");
+                return -EINVAL; /* libfuse has said which */
+        }
+        return 0;
+}
+
 static int open_all(struct session *x, struct sfs_options *o, char **why)
 {
         struct sfs *sfs = &x->sfs;
@@ -195,11 +225,11 @@ static int open_all(struct session *x, struct sfs_options *o, char **why)
 
         r = sfs_mountpoint_prepare(o->mountpoint, &sfs->mnt, why);
         if (r == 0)
+                r = open_session(sfs, o, why);
+        if (r == 0)
                 r = strata_open(o->store, &o->config, &sfs->store, why);
         if (r == 0)
                 r = sfs_mountpoint_check_store(sfs->mnt, sfs->store->path, why);
-        if (r == 0)
-                r = sfs_options_complete(o, sfs->store->path);
         if (r == 0)
                 r = sfs_labels_new(&sfs->labels);
         if (r == 0)
@@ -225,11 +255,13 @@ int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data
         sfs->gid = getgid();
         r = open_all(&x, o, &why);
         if (r < 0) {
-                complain(why, r);
+                if (sfs->se || r != -EINVAL || !why || !strstr(why, "these options"))
+                        complain(why, r);
+                else
+                        free(why);
                 goto out;
         }
-        sfs->se = fuse_session_new(&o->fuse, &sfs_ops, sizeof(sfs_ops), sfs);
-        if (!sfs->se || fuse_session_mount(sfs->se, sfs->mnt) < 0)
+        if (fuse_session_mount(sfs->se, sfs->mnt) < 0)
                 goto out; /* libfuse has said why */
         r = serve(&x, hidden_fd);
         if (r < 0)

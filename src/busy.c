@@ -48,11 +48,30 @@ static bool fds_use(int proc, dev_t dev, bool writers)
         return false;
 }
 
+/* True if a file on DEV is mapped; with WRITERS only shared and writable. Such a use outlives the file's descriptor:
+ * proc_pid_maps(5). */
+static bool maps_use(int proc, dev_t dev, bool writers)
+{
+        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+
+        if (strata_io_read_at(proc, "maps", 64 << 20, &text) < 0)
+                return false;
+        for (const char *line = text.data; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+                unsigned major, minor;
+                char mode[5];
+
+                if (sscanf(line, "%*s %4s %*s %x:%x", mode, &major, &minor) == 3 && makedev(major, minor) == dev &&
+                    (!writers || (mode[1] == 'w' && mode[3] == 's')))
+                        return true;
+        }
+        return false;
+}
+
 static bool process_uses(int proc, dev_t dev, bool writers)
 {
         if (!writers && (is_on(proc, "cwd", dev) || is_on(proc, "root", dev) || is_on(proc, "exe", dev)))
                 return true;
-        return fds_use(proc, dev, writers);
+        return fds_use(proc, dev, writers) || maps_use(proc, dev, writers);
 }
 
 static void add_process(const char *pid, int proc, struct strata_buf *buf)

@@ -62,14 +62,17 @@ static int set_layers(struct strata *s, int fd, const struct strata_chain *chain
 
 static int set_options(struct strata *s, int fd, const struct strata_mount_spec *spec)
 {
-        /* An upper is a self-contained layer only with all of these off. */
-        static const char *const off[] = { "index", "metacopy", "redirect_dir" };
+        /* An upper is a self-contained layer only with all of these off; redirect_dir=off may still follow redirects.
+         */
+        static const char *const off[][2] = { { "index", "off" },
+                                              { "metacopy", "off" },
+                                              { "redirect_dir", "nofollow" } };
         int r = set_string(fd, "source", spec->source);
 
         if (r == -EINVAL)
                 r = 0; /* a name that the kernel won't take is no reason not to mount */
         for (size_t i = 0; i < sizeof(off) / sizeof(*off) && r == 0; i++)
-                r = set_string(fd, off[i], "off");
+                r = set_string(fd, off[i][0], off[i][1]);
         if (r == 0 && s->in_userns && fsconfig(fd, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0)
                 r = -errno;
         if (r == 0 && spec->is_volatile && fsconfig(fd, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)

@@ -19,7 +19,7 @@
 
 static void format_options(const struct strata_chain *chain, struct strata_buf *buf)
 {
-        strata_buf_addstr(buf, "index=off,metacopy=off,redirect_dir=off,lowerdir=");
+        strata_buf_addstr(buf, "index=off,metacopy=off,redirect_dir=nofollow,lowerdir=");
         for (size_t i = 0; i < chain->n; i++)
                 strata_buf_addf(buf, "%s%" PRIu64 "/fs", i ? ":" : "", chain->lowers[i]);
         if (chain->n == 0 || (chain->n == 1 && !chain->upper))

@@ -39,7 +39,7 @@ static int open_dir(int dirfd, const char *name)
 }
 
 /* The characters that overlayfs and /proc/mounts give a meaning to. */
-static int check_path(const char *path, char **why)
+int strata_store_check_path(const char *path, char **why)
 {
         if (strpbrk(path, " \t\n\v\f\r,:\\"))
                 return fail(-EINVAL, why,
@@ -111,8 +111,6 @@ static int make_skeleton(struct strata *s, char **why)
 {
         int r;
 
-        if (fchmod(s->root_fd, 0700) < 0)
-                return fail(-errno, why, "can't set the mode of %s: %s", s->path, strerror(errno));
         for (size_t i = 0; i < sizeof(skeleton) / sizeof(*skeleton); i++)
                 if (mkdirat(s->root_fd, skeleton[i], i == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
                         return fail(-errno, why, "can't make %s/%s: %s", s->path, skeleton[i], strerror(errno));
@@ -217,7 +215,7 @@ static int open_folders(struct strata *s, char **why)
 
 int strata_store_open(struct strata *s, const char *path, char **why)
 {
-        int r = check_path(path, why);
+        int r = strata_store_check_path(path, why);
 
         if (r < 0)
                 return r;
@@ -226,7 +224,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         s->path = realpath(path, NULL);
         if (!s->path)
                 return fail(-errno, why, "can't find the store %s: %s", path, strerror(errno));
-        r = check_path(s->path, why);
+        r = strata_store_check_path(s->path, why);
         if (r < 0)
                 return r;
         s->root_fd = open_dir(AT_FDCWD, s->path);
@@ -251,6 +249,8 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         r = read_next_id(s, why);
         if (r < 0)
                 return r;
+        if (fchmod(s->root_fd, 0700) < 0)
+                return fail(-errno, why, "can't set the mode of %s: %s", s->path, strerror(errno));
         r = take_clean_mark(s);
         if (r < 0)
                 return fail(r, why, "can't write to the store %s: %s", s->path, strerror(-r));

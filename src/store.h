@@ -8,6 +8,9 @@
 
 #define STRATA_STORE_FORMAT "stratafs-store 1\n"
 
+/* -EINVAL and *WHY for a store path that overlayfs could not carry. */
+int strata_store_check_path(const char *path, char **why);
+
 /* Fills s->path, all fds, unclean. *WHY as for strata_open(). */
 int strata_store_open(struct strata *s, const char *path, char **why);
 

@@ -49,8 +49,6 @@ int strata_io_read_at(int dirfd, const char *name, size_t max, struct strata_buf
                 if (total > max)
                         return -EFBIG;
                 strata_buf_add(ret, chunk, (size_t)n);
-                if (total < sizeof(chunk) && (size_t)n < sizeof(chunk))
-                        return strata_buf_status(ret); /* a short first read is the whole small file */
         }
 }
 

@@ -50,7 +50,7 @@ refused "rename of a view onto an active key" EEXIST "$RENAME" views/child . ren
 refused "rename of a view onto a view" EEXIST "$RENAME" views/void . rename "$V/view" "$V/void"
 refused "rename onto a snapshot" EEXIST "$RENAME" snapshots/mid . rename "$S/base" "$S/mid"
 nok "mv(1) onto a snapshot fails" mv "$A/active" "$S/base"
-like "mv(1) says why" "$(cat "$OUT")" 'File exists'
+like "mv(1) says why" "$(cat "$OUT")" 'File exists|cannot overwrite'
 logged "mv(1) onto a snapshot: in the log" "$COMMIT" snapshots/base EEXIST
 is "mv(1) onto a snapshot: nothing changed" "$(state)" "$BEFORE"
 
