@@ -7,6 +7,7 @@
 #include "metrics.h"
 #include "mount.h"
 #include "node.h"
+#include "ops.h"
 #include "pool.h"
 #include "show.h"
 #include "util/cleanup.h"
@@ -36,6 +37,7 @@ enum state {
 struct parked {
         fuse_req_t req;
         time_t since;
+        bool lookup; /* of `fs`, not a GETATTR of the entry */
         struct parked *next;
 };
 
@@ -58,6 +60,7 @@ struct live {
         time_t since;          /* of the state */
         time_t next_try;       /* of MOUNTED: when to try to release it */
         bool expires;          /* views and snapshots */
+        bool seen;             /* of MOUNTING: the kernel knows `fs`, as our own thread looked it up */
         bool was_mounted;      /* of CLAIMED: it was mounted at the claim */
         bool idle_mark;        /* the last try set the kernel's mark of idleness */
         dev_t dev;             /* of what is mounted */
@@ -169,21 +172,6 @@ void sfs_attach_free(struct sfs_attach *a)
         free(a);
 }
 
-enum sfs_fs sfs_attach_look(struct sfs_attach *a, uint64_t id)
-{
-        struct live *e;
-        enum sfs_fs ret = SFS_FS_BARE;
-
-        pthread_mutex_lock(&a->lock);
-        e = find_live(a, id);
-        if (e && e->state == MOUNTED)
-                ret = SFS_FS_MOUNTED;
-        else if (e && (e->state == RELEASING || (e->state == CLAIMED && e->was_mounted)))
-                ret = SFS_FS_CHANGING;
-        pthread_mutex_unlock(&a->lock);
-        return ret;
-}
-
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id)
 {
         struct live *e;
@@ -275,6 +263,7 @@ static void park(struct live *e, struct parked *p, fuse_req_t req)
 {
         p->req = req;
         p->since = now_seconds();
+        p->lookup = false;
         p->next = e->parked;
         e->parked = p;
 }
@@ -288,6 +277,8 @@ static void answer_parked(struct parked *list, uint64_t id, int error)
                 list = p->next;
                 if (error)
                         fuse_reply_err(p->req, abs(error));
+                else if (p->lookup)
+                        sfs_op_lookup(p->req, sfs_node(id, SFS_SLOT_ENTRY), "fs");
                 else
                         sfs_attr_reply(p->req, sfs_node(id, SFS_SLOT_ENTRY));
                 free(p);
@@ -416,6 +407,7 @@ static bool start_mount(struct sfs_attach *a, struct live *e)
         if (!m)
                 return false;
         set_state(a, e, MOUNTING);
+        e->seen = false;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);
         return true;
 }
@@ -440,15 +432,49 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
                         kept = e->state != MOUNTED;
                 if (kept)
                         park(e, p, req);
-        } else if ((e = find_live(a, id)) && (e->state == RELEASING || (e->state == CLAIMED && e->was_mounted))) {
-                /* What is mounted may be gone before this walk gets there: let it come again, with a ticket. */
-                give_ticket(a, id, fuse_req_ctx(req)->pid);
-                *error = ESTALE;
         }
         pthread_mutex_unlock(&a->lock);
         if (!kept)
                 free(p);
         return kept;
+}
+
+/* True while the kernel is sure to know `fs` of E, and what is there may change any moment. */
+static bool is_unsettled(const struct live *e)
+{
+        return (e->state == MOUNTING && e->seen) || e->state == RELEASING || (e->state == CLAIMED && e->was_mounted);
+}
+
+enum sfs_fs sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id)
+{
+        struct parked *p = malloc(sizeof(*p));
+        enum sfs_fs ret = SFS_FS_BARE;
+        struct live *e;
+
+        pthread_mutex_lock(&a->lock);
+        e = find_live(a, id);
+        if (e && e->state == MOUNTED) {
+                ret = SFS_FS_MOUNTED;
+        } else if (e && is_unsettled(e) && p) {
+                park(e, p, req);
+                p->lookup = true;
+                ret = SFS_FS_KEPT;
+        }
+        pthread_mutex_unlock(&a->lock);
+        if (ret != SFS_FS_KEPT)
+                free(p);
+        return ret;
+}
+
+void sfs_attach_seen(struct sfs_attach *a, uint64_t id)
+{
+        struct live *e;
+
+        pthread_mutex_lock(&a->lock);
+        e = find_live(a, id);
+        if (e)
+                e->seen = true;
+        pthread_mutex_unlock(&a->lock);
 }
 
 /* ---- claims ---- */

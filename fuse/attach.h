@@ -20,7 +20,8 @@
  * declared invalid.
  *   - The kernel walks again. Its GETATTR for the entry is from a thread with a ticket, so it is one of case 2: it is
  * kept, a job mounts, the answer follows. The walk then finds `fs` mounted.
- *   - Nothing else is ever kept waiting. Without a ticket a GETATTR is answered at once.
+ *   - Without a ticket a GETATTR is answered at once. The one other request that is ever kept is a LOOKUP of an `fs`
+ * that the kernel knows already, while it is being mounted or unmounted: sfs_attach_look().
  *   - While fs/ is mounted, its name and the entry's attributes are valid for good: walks cost no request.
  *
  * The mounting threads (pool.h) walk into our own mount, so their own requests are told by thread ID and answered at
@@ -37,14 +38,21 @@ int sfs_attach_new(struct sfs *sfs, struct sfs_attach **ret);
 void sfs_attach_free(struct sfs_attach *a);
 
 enum sfs_fs {
-        SFS_FS_BARE,     /* nothing is mounted */
-        SFS_FS_CHANGING, /* mounted, perhaps not for long: valid for this look only */
-        SFS_FS_MOUNTED,
+        SFS_FS_BARE,    /* nothing is mounted: to be answered with ESTALE, after sfs_attach_missed() */
+        SFS_FS_MOUNTED, /* the name is valid for good */
+        SFS_FS_KEPT,    /* the request was taken, and is answered when it is settled what is there */
 };
 
-/* What is at ID's fs/. A name that is or may be mounted is never denied: the kernel would drop it, and the mount with
- * it. */
-enum sfs_fs sfs_attach_look(struct sfs_attach *a, uint64_t id);
+/*
+ * A LOOKUP of `fs` in entry ID, not by one of our own threads. It is kept only where the kernel knows the name already,
+ * be it from our own thread that is mounting there, be it that something is mounted: such a LOOKUP asks anew about a
+ * known name, which the kernel does without any lock. It must not be denied either: the kernel would drop the name, and
+ * what is mounted on it.
+ */
+enum sfs_fs sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id);
+
+/* A LOOKUP of `fs` by one of our own threads came: from here on the kernel knows the name. */
+void sfs_attach_seen(struct sfs_attach *a, uint64_t id);
 
 /* How long the kernel may keep the attributes of entry ID. */
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);

@@ -60,6 +60,8 @@ static int lookup_label(struct sfs *sfs, uint64_t id, const char *name, struct f
         return 0;
 }
 
+#define KEPT 1 /* the request was taken by another */
+
 /* A file of the table: at the top (INFO NULL) or in an entry. */
 static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char *name, struct fuse_entry_param *e)
 {
@@ -69,18 +71,17 @@ static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char
         if (!ctl)
                 return -ENOENT;
         e->entry_timeout = SFS_FOREVER;
-        if (ctl->slot == SFS_SLOT_FS) {
-                if (from_walker(req)) {
-                        e->entry_timeout = 0;
-                } else {
-                        enum sfs_fs fs = sfs_attach_look(sfs->attach, info->id);
+        if (ctl->slot == SFS_SLOT_FS && from_walker(req)) {
+                sfs_attach_seen(sfs->attach, info->id);
+                e->entry_timeout = 0;
+        } else if (ctl->slot == SFS_SLOT_FS) {
+                enum sfs_fs fs = sfs_attach_look(sfs->attach, req, info->id);
 
-                        if (fs == SFS_FS_BARE) {
-                                sfs_attach_missed(sfs->attach, req, info->id);
-                                return -ESTALE;
-                        }
-                        if (fs == SFS_FS_CHANGING)
-                                e->entry_timeout = 0;
+                if (fs == SFS_FS_KEPT)
+                        return KEPT;
+                if (fs == SFS_FS_BARE) {
+                        sfs_attach_missed(sfs->attach, req, info->id);
+                        return -ESTALE;
                 }
         }
         sfs_attr_of_ctl(sfs, ctl, info, &e->attr);
@@ -118,6 +119,8 @@ void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (r == -ENAMETOOLONG)
                 strata_log_add(sfs->store->log, "lookup", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
                                "a name has at most 255 bytes; choose a shorter one");
+        if (r == KEPT)
+                return;
         if (r < 0)
                 fuse_reply_err(req, -r);
         else
