@@ -285,6 +285,37 @@ static void answer_parked(struct parked *list, uint64_t id, int error)
         }
 }
 
+/*
+ * Makes the kernel forget the name `fs`, on which nothing is mounted any more, so that the next walk looks it up as an
+ * unknown one. Takes the entry's inode lock: on the outer side, after the reply to whatever the kernel holds that lock
+ * for. Requests kept for the entry hold no lock.
+ */
+static void forget_name(struct sfs_attach *a, uint64_t id)
+{
+        (void)fuse_lowlevel_notify_inval_entry(a->sfs->se, sfs_node(id, SFS_SLOT_ENTRY), "fs", 2);
+}
+
+/* Takes the kept LOOKUPs out of E's list: the name they ask about is forgotten, so they are to walk again, with a
+ * ticket. */
+static struct parked *take_lookups(struct sfs_attach *a, struct live *e)
+{
+        struct parked *lookups = NULL, **p = &e->parked;
+
+        while (*p) {
+                struct parked *one = *p;
+
+                if (!one->lookup) {
+                        p = &one->next;
+                        continue;
+                }
+                *p = one->next;
+                one->next = lookups;
+                lookups = one;
+                give_ticket(a, e->id, fuse_req_ctx(one->req)->pid);
+        }
+        return lookups;
+}
+
 /* ---- mounting ---- */
 
 /* Opens fs/ of the entry, wherever it is called now; -ESTALE when the kernel and the store don't agree on that. */
@@ -361,6 +392,8 @@ static void done_mount(struct sfs_job *job)
         struct parked *parked = NULL;
         struct live *e;
 
+        if (m->result < 0)
+                forget_name(a, m->id);
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = find_live(a, m->id);
@@ -509,10 +542,17 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
 
 void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
 {
+        struct parked *lookups;
+        bool was_mounted;
         struct live *e;
 
         pthread_mutex_lock(&a->lock);
-        e = find_live(a, id);
+        e = find_live(a, id); /* claimed: it stays listed until here */
+        was_mounted = e->was_mounted;
+        pthread_mutex_unlock(&a->lock);
+        if (was_mounted && !mounted)
+                forget_name(a, id);
+        pthread_mutex_lock(&a->lock);
         if (mounted) {
                 struct parked *parked = e->parked;
 
@@ -522,12 +562,14 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
                 answer_parked(parked, id, 0);
                 return;
         }
+        lookups = take_lookups(a, e);
         if (!e->parked || !start_mount(a, e)) {
                 /* Tickets that are out find nothing listed here, and list it anew. */
                 drop_live(a, e);
                 pthread_cond_broadcast(&a->settled);
         }
         pthread_mutex_unlock(&a->lock);
+        answer_parked(lookups, id, ESTALE);
 }
 
 /* ---- unmounting ---- */
@@ -595,11 +637,16 @@ static void done_release(struct sfs_job *job)
         struct sfs_attach *a = m->a;
         struct parked *parked = NULL;
         struct live *e;
+        int error = 0;
 
+        if (m->result == 0)
+                forget_name(a, m->id);
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = find_live(a, m->id);
         if (e && m->result == 0) {
+                parked = take_lookups(a, e);
+                error = ESTALE;
                 if (!e->parked || !start_mount(a, e)) {
                         drop_live(a, e);
                         pthread_cond_broadcast(&a->settled);
@@ -615,7 +662,7 @@ static void done_release(struct sfs_job *job)
                 set_state(a, e, MOUNTED);
         }
         pthread_mutex_unlock(&a->lock);
-        answer_parked(parked, m->id, 0);
+        answer_parked(parked, m->id, error);
         free(m);
 }
 

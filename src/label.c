@@ -69,6 +69,30 @@ int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t
         return 0;
 }
 
+/*
+ * Puts the file TMP in the place of LABEL and makes that durable; if that fails the label is as it was, or absent as it
+ * was. TMP is gone afterwards, or holds the former value.
+ */
+static int put_in_place(struct strata *s, int dir, const char *tmp, const char *label)
+{
+        bool replaced = true;
+        int r;
+
+        if (renameat2(dir, tmp, dir, label, RENAME_EXCHANGE) < 0) {
+                if (errno != ENOENT)
+                        return -errno;
+                replaced = false;
+                if (renameat(dir, tmp, dir, label) < 0)
+                        return -errno;
+        }
+        r = strata_store_sync_dir(s, dir);
+        if (r < 0 && replaced)
+                (void)renameat2(dir, tmp, dir, label, RENAME_EXCHANGE);
+        else if (r < 0)
+                (void)unlinkat(dir, label, 0);
+        return r;
+}
+
 int strata_label_set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len)
 {
         static atomic_uint counter; /* tells temporary files of writers at the same time apart */
@@ -91,8 +115,11 @@ int strata_label_set(struct strata *s, uint64_t id, const char *label, const cha
         if (r < 0)
                 return r;
         snprintf(tmp, sizeof(tmp), ".new.%u", atomic_fetch_add(&counter, 1));
-        r = strata_io_replace_at(dir, tmp, label, text.data, text.len, 0600, s->config.durable);
-        return r < 0 ? r : strata_store_sync_dir(s, dir);
+        r = strata_io_create_at(dir, tmp, text.data, text.len, 0600, s->config.durable);
+        if (r == 0)
+                r = put_in_place(s, dir, tmp, label);
+        (void)unlinkat(dir, tmp, 0);
+        return r;
 }
 
 int strata_label_remove(struct strata *s, uint64_t id, const char *label)

@@ -263,14 +263,14 @@ mounts_below() {
         case $path in
         "$1" | "$1"/*) printf '%s %s\n' "${dev#*:}" "$path" ;;
         esac
-    done </proc/self/mountinfo
+    done < <(cat /proc/self/mountinfo) # read(1) seeks back, and loses its place when the table changes
 }
 
 mounted() {
     local path _
     while read -r _ _ _ _ path _; do
         [ "$(printf '%b' "$path")" != "$1" ] || return 0
-    done </proc/self/mountinfo
+    done < <(cat /proc/self/mountinfo) # read(1) seeks back, and loses its place when the table changes
     return 1
 }
 

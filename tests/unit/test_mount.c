@@ -340,13 +340,13 @@ static void options_length_is_right(void **state)
 
         (void)state;
         assert_int_equal(strata_mount_options_length(&chain),
-                         strlen("index=off,metacopy=off,redirect_dir=off,lowerdir=12/fs:345/fs,upperdir=6789/fs,"
+                         strlen("index=off,metacopy=off,redirect_dir=nofollow,lowerdir=12/fs:345/fs,upperdir=6789/fs,"
                                 "workdir=6789/work,userxattr,volatile") +
                                  1);
         chain.upper = 0;
         chain.n = 1;
         assert_int_equal(strata_mount_options_length(&chain),
-                         strlen("index=off,metacopy=off,redirect_dir=off,lowerdir=12/fs:../empty,userxattr,volatile") +
+                         strlen("index=off,metacopy=off,redirect_dir=nofollow,lowerdir=12/fs:../empty,userxattr,volatile") +
                                  1);
 }
 
