@@ -17,6 +17,7 @@ struct label_key {
 struct label_node {
         uint64_t node;
         uint64_t lookups;
+        unsigned begun; /* creations that are not set yet */
         struct label_key key;
         bool removed; /* not in by_key any more */
         UT_hash_handle hh_node;
@@ -111,6 +112,43 @@ int sfs_labels_lookup(struct sfs_labels *t, uint64_t id, const char *name, uint6
         }
         pthread_mutex_unlock(&t->lock);
         return l ? 0 : -ENOMEM;
+}
+
+static void add_begun(struct sfs_labels *t, uint64_t node, int n)
+{
+        struct label_node *l;
+
+        pthread_mutex_lock(&t->lock);
+        HASH_FIND(hh_node, t->by_node, &node, sizeof(node), l);
+        if (l)
+                l->begun += (unsigned)n;
+        pthread_mutex_unlock(&t->lock);
+}
+
+void sfs_labels_begin(struct sfs_labels *t, uint64_t node)
+{
+        add_begun(t, node, 1);
+}
+
+void sfs_labels_end(struct sfs_labels *t, uint64_t node)
+{
+        add_begun(t, node, -1);
+}
+
+int sfs_labels_lookup_begun(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret)
+{
+        struct label_node *l;
+        bool found;
+
+        pthread_mutex_lock(&t->lock);
+        l = find_key(t, id, name);
+        found = l && l->begun;
+        if (found) {
+                l->lookups++;
+                *ret = l->node;
+        }
+        pthread_mutex_unlock(&t->lock);
+        return found ? 0 : -ENOENT;
 }
 
 static void drop_key(struct sfs_labels *t, struct label_node *l)

@@ -18,6 +18,14 @@ void sfs_labels_free(struct sfs_labels *t);
 /* The number of label NAME of entry ID, known to the kernel once more. -ENOMEM. */
 int sfs_labels_lookup(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret);
 
+/*
+ * A label that was created and is not set yet: it is there for everybody from the creation on. BEGIN and end as often
+ * as it is created; the second form of lookup finds only such labels, -ENOENT otherwise.
+ */
+void sfs_labels_begin(struct sfs_labels *t, uint64_t node);
+void sfs_labels_end(struct sfs_labels *t, uint64_t node);
+int sfs_labels_lookup_begun(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret);
+
 /* The kernel forgot it N times. */
 void sfs_labels_forget(struct sfs_labels *t, uint64_t node, uint64_t n);
 

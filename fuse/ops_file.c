@@ -22,8 +22,11 @@ struct open_file {
         pthread_mutex_t lock; /* protects TEXT and DIRTY of a label; a leaf lock but for the engine's own */
         struct strata_buf text;
         uint64_t label; /* node of a label, 0 for a text */
+        bool created;   /* begun in the table of labels: to be ended once it is set */
         bool dirty;     /* TEXT is not set yet */
-        bool written;   /* since it was set last: a shell closes a copy of the descriptor before it writes */
+        unsigned
+                flushes; /* closes of copies of the descriptor so far; with two and nothing written it is to be empty */
+        bool written;    /* since it was set last: a shell closes a copy of the descriptor before it writes */
 };
 
 static struct open_file *handle_of(struct fuse_file_info *fi)
@@ -198,7 +201,8 @@ void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
                 fuse_reply_err(req, ENOMEM);
                 return;
         }
-        h->dirty = true;
+        h->dirty = h->created = true;
+        sfs_labels_begin(sfs->labels, node);
         clock_gettime(CLOCK_REALTIME, &now);
         sfs_attr_of_label(sfs, node, 0, now, &e.attr);
         e.ino = node;
@@ -306,9 +310,12 @@ static int publish(struct sfs *sfs, struct open_file *h, bool last)
         int r = 0;
 
         pthread_mutex_lock(&h->lock);
-        if (h->label && h->dirty && (h->written || last)) {
+        if (h->label && h->dirty && (h->written || last || h->flushes > 1)) {
                 r = set_label(sfs, h->label, &h->text);
                 h->dirty = h->written = false;
+                if (h->created)
+                        sfs_labels_end(sfs->labels, h->label);
+                h->created = false;
         }
         pthread_mutex_unlock(&h->lock);
         return r;
@@ -316,8 +323,13 @@ static int publish(struct sfs *sfs, struct open_file *h, bool last)
 
 void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+        struct open_file *h = handle_of(fi);
+
         (void)ino;
-        fuse_reply_err(req, -publish(sfs_of(req), handle_of(fi), false));
+        pthread_mutex_lock(&h->lock);
+        h->flushes++;
+        pthread_mutex_unlock(&h->lock);
+        fuse_reply_err(req, -publish(sfs_of(req), h, false));
 }
 
 void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

@@ -50,8 +50,13 @@ static int lookup_label(struct sfs *sfs, uint64_t id, const char *name, struct f
         uint64_t size, node;
         int r = strata_label_stat(sfs->store, id, name, &size, &mtime);
 
-        if (r == 0)
+        if (r == 0) {
                 r = sfs_labels_lookup(sfs->labels, id, name, &node);
+        } else if (r == -ENOENT) {
+                size = 0;
+                mtime = (struct timespec){ 0 };
+                r = sfs_labels_lookup_begun(sfs->labels, id, name, &node);
+        }
         if (r < 0)
                 return strlen(name) > STRATA_NAME_MAX ? -ENAMETOOLONG : r;
         e->ino = node;

@@ -76,8 +76,11 @@ int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t
 static int put_in_place(struct strata *s, int dir, const char *tmp, const char *label)
 {
         bool replaced = true;
+        struct stat st;
         int r;
 
+        if (fstatat(dir, label, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+                return -EISDIR; /* nothing of ours: it stays */
         if (renameat2(dir, tmp, dir, label, RENAME_EXCHANGE) < 0) {
                 if (errno != ENOENT)
                         return -errno;

@@ -345,9 +345,9 @@ static void options_length_is_right(void **state)
                                  1);
         chain.upper = 0;
         chain.n = 1;
-        assert_int_equal(strata_mount_options_length(&chain),
-                         strlen("index=off,metacopy=off,redirect_dir=nofollow,lowerdir=12/fs:../empty,userxattr,volatile") +
-                                 1);
+        assert_int_equal(
+                strata_mount_options_length(&chain),
+                strlen("index=off,metacopy=off,redirect_dir=nofollow,lowerdir=12/fs:../empty,userxattr,volatile") + 1);
 }
 
 /* An upper directory is a layer of its own only without these; what the kernel or the distribution prefers must not
