@@ -49,6 +49,7 @@ static void service_trash(void *data)
 {
         struct session *x = data;
 
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 19); /* nobody waits for it */
         strata_trash_run(x->sfs.store);
 }
 

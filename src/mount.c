@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -147,7 +148,15 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
 
 int strata_mount_freeze(struct strata *s, const char *path)
 {
-        return s->mount_api->set_read_only(s, path, true);
+        const struct timespec pause = { .tv_nsec = 2000000 };
+        int r = s->mount_api->set_read_only(s, path, true);
+
+        /* A reader that sets an access time counts as a writer for an instant: only what stays busy is. */
+        for (int tries = 0; tries < 5 && r == -EBUSY; tries++) {
+                nanosleep(&pause, NULL);
+                r = s->mount_api->set_read_only(s, path, true);
+        }
+        return r;
 }
 
 int strata_mount_thaw(struct strata *s, const char *path)
