@@ -6,28 +6,31 @@
  * What the kernel gives (Linux 5.x to 6.18):
  *
  *   1. A LOOKUP of a name that the kernel does not know, MKDIR, RENAME and RMDIR come while it holds the parent
- * directory's inode lock. Mounting walks to entry/fs and takes locks there. So such a request is never kept waiting for
- * a mount.
- *   2. The GETATTR that a path walk sends before it goes through a directory comes with no lock held.
+ *      directory's inode lock. Mounting walks to entry/fs, and waits for that lock where `fs` is not known yet. So such
+ *      a request is never kept waiting for a mount.
+ *   2. The GETATTR that a path walk sends before it goes through a directory comes with no lock held, and so does a
+ *      LOOKUP that asks anew about a name that the kernel knows.
  *   3. ESTALE makes the kernel walk the whole path once more, unseen by the caller, asking anew about each component.
  *   4. A walk sends that GETATTR only if the attributes it has are no longer valid; fuse_lowlevel_notify_inval_inode()
- * sees to that, taking no lock.
+ *      sees to that, taking no lock. (fuse_lowlevel_notify_inval_entry() takes the lock of 1, and is never used.)
+ *   5. Every positive answer to a LOOKUP is counted by the kernel, and taken back by FORGET once it knows the name no
+ *      more. So we can tell the two kinds of LOOKUP apart: the count of `fs` is 0, or it is not.
  *
  * What follows:
  *
- *   - A LOOKUP of `fs` in an entry where nothing is mounted, and anything asked of the bare directory fs/ itself, is
- * answered at once: with ESTALE. Before that the thread is given a ticket for the entry, and the entry's attributes are
- * declared invalid.
+ *   - A LOOKUP of an unknown `fs` where nothing is mounted, and anything asked of the bare directory fs/ itself, is
+ *     answered at once: with ESTALE. Before that the thread is given a ticket for the entry, the entry's attributes are
+ *     declared invalid, and a job starts to mount.
  *   - The kernel walks again. Its GETATTR for the entry is from a thread with a ticket, so it is one of case 2: it is
- * kept, a job mounts, the answer follows. The walk then finds `fs` mounted.
- *   - Without a ticket a GETATTR is answered at once. The one other request that is ever kept is a LOOKUP of an `fs`
- * that the kernel knows already, while it is being mounted or unmounted: sfs_attach_look().
+ *     kept until the job is done. The walk then finds `fs` mounted. Without a ticket a GETATTR is answered at once.
+ *   - A LOOKUP of a known `fs` is of case 2: it is kept until something is mounted there. It must not be denied: the
+ *     kernel would drop the name, and what is mounted on it.
  *   - While fs/ is mounted, its name and the entry's attributes are valid for good: walks cost no request.
  *
  * The mounting threads (pool.h) walk into our own mount, so their own requests are told by thread ID and answered at
  * once.
  *
- * An entry is in one state at a time: not listed (nothing mounted, nobody asks), or struct live in attach.c.
+ * An entry is in one state at a time (live.h), or not listed: nothing mounted, nobody asks.
  */
 #ifndef SFS_ATTACH_H
 #define SFS_ATTACH_H
@@ -37,28 +40,17 @@
 int sfs_attach_new(struct sfs *sfs, struct sfs_attach **ret);
 void sfs_attach_free(struct sfs_attach *a);
 
-enum sfs_fs {
-        SFS_FS_BARE,    /* nothing is mounted: to be answered with ESTALE, after sfs_attach_missed() */
-        SFS_FS_MOUNTED, /* the name is valid for good */
-        SFS_FS_KEPT,    /* the request was taken, and is answered when it is settled what is there */
-};
-
 /*
- * A LOOKUP of `fs` in entry ID, not by one of our own threads. It is kept only where the kernel knows the name already,
- * be it from our own thread that is mounting there, be it that something is mounted: such a LOOKUP asks anew about a
- * known name, which the kernel does without any lock. It must not be denied either: the kernel would drop the name, and
- * what is mounted on it.
+ * A LOOKUP of `fs` in entry ID. 0: to be answered with the node, which is valid for *TIMEOUT seconds; the answer counts
+ * until sfs_attach_forget(). 1: REQ was taken, and is answered when it is settled what is there. -ESTALE: to be
+ * answered with that, which only makes the kernel walk again. Or what kept this thread's last try from mounting.
  */
-enum sfs_fs sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id);
+int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *timeout);
 
-/* A LOOKUP of `fs` by one of our own threads came: from here on the kernel knows the name. */
-void sfs_attach_seen(struct sfs_attach *a, uint64_t id);
+/* The kernel forgot N lookups of the fs/ of ID, or was not told of them in the end. */
+void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n);
 
-/* How long the kernel may keep the attributes of entry ID. */
-double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);
-
-/* Somebody got to fs/ of ID with nothing mounted there. The caller then replies ESTALE, whose only effect is another
- * walk. */
+/* Somebody got to fs/ of ID with nothing mounted there. The caller then replies ESTALE. */
 void sfs_attach_missed(struct sfs_attach *a, fuse_req_t req, uint64_t id);
 
 /*
@@ -67,6 +59,12 @@ void sfs_attach_missed(struct sfs_attach *a, fuse_req_t req, uint64_t id);
  */
 bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *error);
 
+/* How long the kernel may keep the attributes of entry ID. */
+double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);
+
+/* True if thread TID was sent on another walk to fs/ of ID, and did not get there yet. */
+bool sfs_attach_was_sent(struct sfs_attach *a, uint64_t id, pid_t tid);
+
 /* Mounts attached now. */
 uint64_t sfs_attach_count(struct sfs_attach *a);
 
@@ -74,14 +72,15 @@ uint64_t sfs_attach_count(struct sfs_attach *a);
 enum sfs_claim {
         SFS_CLAIM_BARE,    /* nothing is mounted */
         SFS_CLAIM_MOUNTED, /* fs/ is mounted */
-        SFS_CLAIM_BUSY, /* a mount is being made or released, and WAIT was false; or it took too long. Nothing claimed
-                         */
+        SFS_CLAIM_BUSY,    /* a mount is being made or released, and WAIT was false; or it took too long */
 };
 
 /*
  * Claims ID for a commit, rename or removal: until sfs_attach_release() nothing is mounted or released there by others.
- * With WAIT it waits for a mount under way, some seconds at most; only an inner thread may. If something is mounted,
- * the entry's attributes must be invalid while it is unmounted: sfs_attach_arm() first, on the outer side.
+ * A mounting job that the kernel has not shown `fs` yet is overtaken: it may be waiting for the lock that a rename or
+ * removal is called with, and gives up once it sees. With WAIT any other is waited for, some seconds at most; only an
+ * inner thread may. If something is mounted, the entry's attributes must be invalid while it is unmounted:
+ * sfs_attach_arm() first, on the outer side.
  */
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait);
 
@@ -100,7 +99,7 @@ int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int 
 /* For requests of inner threads: true if this GETATTR of entry ID is to be answered with ESTALE (see above). */
 bool sfs_attach_wants_anew(struct sfs_attach *a, pid_t tid, uint64_t id);
 
-/* To be called every second or so from an outer thread: releases idle mounts, forgets stale tickets. */
+/* To be called every second or so from an outer thread: releases idle mounts, forgets what is stale. */
 void sfs_attach_tick(struct sfs_attach *a);
 
 /* Refuses new mounts and unmounts all there are, in-use ones lazily. Blocks; from a thread that serves no request. */

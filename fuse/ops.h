@@ -32,13 +32,6 @@ void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file
 void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 
-/*
- * ops_verbs.c: true if NAME of KIND is being moved or exchanged, *ID then being the entry that the kernel knows by that
- * name until it has our answer. A walk that asks anew about the name meanwhile must not be told otherwise: the kernel
- * would drop it, and what is mounted below.
- */
-bool sfs_op_is_moving(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id);
-
 /* ops_verbs.c: mkdir, mv, rmdir; and what is refused */
 void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,

@@ -5,6 +5,7 @@
 #include "label.h"
 #include "labelnode.h"
 #include "log.h"
+#include "moves.h"
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
@@ -25,13 +26,23 @@ static bool is_bare_fs(fuse_ino_t ino)
         return !sfs_node_is_label(ino) && sfs_node_id(ino) && sfs_node_slot(ino) == SFS_SLOT_FS;
 }
 
-static int lookup_entry(struct sfs *sfs, enum strata_kind kind, const char *name, struct fuse_entry_param *e)
+/* The kernel takes back N of the answers that named NODE, or never got one. */
+static void forget(struct sfs *sfs, uint64_t node, uint64_t n)
 {
+        if (sfs_node_is_label(node))
+                sfs_labels_forget(sfs->labels, node, n);
+        else if (is_bare_fs(node))
+                sfs_attach_forget(sfs->attach, sfs_node_id(node), n);
+}
+
+static int lookup_entry(fuse_req_t req, enum strata_kind kind, const char *name, struct fuse_entry_param *e)
+{
+        struct sfs *sfs = sfs_of(req);
         struct strata_info info;
         uint64_t id;
         int r = strata_name_check(name, NULL);
 
-        if (r == 0 && sfs_op_is_moving(sfs, kind, name, &id)) {
+        if (r == 0 && sfs_moves_find(sfs, kind, name, fuse_req_ctx(req)->pid, &id)) {
                 e->ino = sfs_node(id, SFS_SLOT_ENTRY);
                 return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
         }
@@ -65,9 +76,7 @@ static int lookup_label(struct sfs *sfs, uint64_t id, const char *name, struct f
         return 0;
 }
 
-#define KEPT 1 /* the request was taken by another */
-
-/* A file of the table: at the top (INFO NULL) or in an entry. */
+/* A file of the table: at the top (INFO NULL) or in an entry. 1: the request was taken by sfs_attach_look(). */
 static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char *name, struct fuse_entry_param *e)
 {
         const struct sfs_ctl *ctl = sfs_ctl_by_name(info, name);
@@ -76,18 +85,11 @@ static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char
         if (!ctl)
                 return -ENOENT;
         e->entry_timeout = SFS_FOREVER;
-        if (ctl->slot == SFS_SLOT_FS && from_walker(req)) {
-                sfs_attach_seen(sfs->attach, info->id);
-                e->entry_timeout = 0;
-        } else if (ctl->slot == SFS_SLOT_FS) {
-                enum sfs_fs fs = sfs_attach_look(sfs->attach, req, info->id);
+        if (ctl->slot == SFS_SLOT_FS) {
+                int r = sfs_attach_look(sfs->attach, req, info->id, &e->entry_timeout);
 
-                if (fs == SFS_FS_KEPT)
-                        return KEPT;
-                if (fs == SFS_FS_BARE) {
-                        sfs_attach_missed(sfs->attach, req, info->id);
-                        return -ESTALE;
-                }
+                if (r)
+                        return r;
         }
         sfs_attr_of_ctl(sfs, ctl, info, &e->attr);
         e->ino = e->attr.st_ino;
@@ -108,7 +110,7 @@ void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (parent == FUSE_ROOT_ID) {
                 r = lookup_ctl(req, NULL, name, &e);
         } else if (sfs_node_is_folder(parent, &kind)) {
-                r = lookup_entry(sfs, kind, name, &e);
+                r = lookup_entry(req, kind, name, &e);
         } else if (sfs_node_is_labels(parent)) {
                 r = lookup_label(sfs, sfs_node_id(parent), name, &e);
         } else if (sfs_node_is_entry(parent)) {
@@ -124,26 +126,22 @@ void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         if (r == -ENAMETOOLONG)
                 strata_log_add(sfs->store->log, "lookup", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
                                "a name has at most 255 bytes; choose a shorter one");
-        if (r == KEPT)
-                return;
         if (r < 0)
                 fuse_reply_err(req, -r);
-        else
-                fuse_reply_entry(req, &e);
+        else if (r == 0 && fuse_reply_entry(req, &e) < 0)
+                forget(sfs, e.ino, 1); /* its caller was killed */
 }
 
 void sfs_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-        if (sfs_node_is_label(ino))
-                sfs_labels_forget(sfs_of(req)->labels, ino, nlookup);
+        forget(sfs_of(req), ino, nlookup);
         fuse_reply_none(req);
 }
 
 void sfs_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
         for (size_t i = 0; i < count; i++)
-                if (sfs_node_is_label(forgets[i].ino))
-                        sfs_labels_forget(sfs_of(req)->labels, forgets[i].ino, forgets[i].nlookup);
+                forget(sfs_of(req), forgets[i].ino, forgets[i].nlookup);
         fuse_reply_none(req);
 }
 

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
+#include "moves.h"
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
@@ -109,54 +110,30 @@ struct change_job {
         struct strata_info info; /* of the entry that is changed */
         enum strata_kind to;     /* of commit and rename */
         char newname[STRATA_NAME_MAX + 1];
-        uint64_t other; /* of exchange: the entry called NEWNAME */
-        struct change_job *next_move;
+        struct sfs_move *move;
+        struct sfs_move *other_move; /* of exchange: of the entry called NEWNAME */
         bool claimed;
         bool mounted; /* fs/ is mounted: at the claim, and in the end */
         int result;
         char why[1024];
 };
 
-bool sfs_op_is_moving(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id)
-{
-        bool ret = false;
-
-        pthread_mutex_lock(&sfs->moves_lock);
-        for (struct change_job *c = sfs->moves; c && !ret; c = c->next_move) {
-                if (c->info.kind == kind && strcmp(c->info.name, name) == 0) {
-                        *id = c->info.id;
-                        ret = true;
-                } else if (c->other && c->to == kind && strcmp(c->newname, name) == 0) {
-                        *id = c->other;
-                        ret = true;
-                }
-        }
-        pthread_mutex_unlock(&sfs->moves_lock);
-        return ret;
-}
-
 static void begin_move(struct change_job *c)
 {
+        uint64_t other;
+
         if (c->change == REMOVE || !c->info.id)
                 return;
-        if (c->change == EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &c->other) < 0)
-                c->other = 0;
-        pthread_mutex_lock(&c->sfs->moves_lock);
-        c->next_move = c->sfs->moves;
-        c->sfs->moves = c;
-        pthread_mutex_unlock(&c->sfs->moves_lock);
+        c->move = sfs_moves_begin(c->sfs, c->info.kind, c->info.name, c->info.id);
+        if (c->change == EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &other) == 0)
+                c->other_move = sfs_moves_begin(c->sfs, c->to, c->newname, other);
 }
 
+/* Whether a mount stays at the other one of an exchange is not known: it may. */
 static void end_move(struct change_job *c)
 {
-        pthread_mutex_lock(&c->sfs->moves_lock);
-        for (struct change_job **m = &c->sfs->moves; *m; m = &(*m)->next_move) {
-                if (*m == c) {
-                        *m = c->next_move;
-                        break;
-                }
-        }
-        pthread_mutex_unlock(&c->sfs->moves_lock);
+        sfs_moves_end(c->sfs, c->move, c->mounted && c->result == 0);
+        sfs_moves_end(c->sfs, c->other_move, c->result == 0);
 }
 
 static void set_why(struct change_job *c, const char *why)
@@ -309,8 +286,8 @@ static void done_change(struct sfs_job *job)
                 log_failure(sfs, operation_of[c->change], SFS_SLOT_FOLDER + (uint64_t)c->info.kind, c->info.name,
                             SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == REMOVE ? NULL : c->newname, c->result,
                             c->why[0] ? c->why : NULL);
-        fuse_reply_err(c->req, abs(c->result));
         end_move(c);
+        fuse_reply_err(c->req, abs(c->result));
         if (c->claimed)
                 sfs_attach_release(sfs->attach, c->info.id, c->mounted);
         free(c);

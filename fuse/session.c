@@ -4,6 +4,7 @@
 #include "attach.h"
 #include "labelnode.h"
 #include "mountpoint.h"
+#include "moves.h"
 #include "ops.h"
 #include "pool.h"
 #include "recover.h"
@@ -277,6 +278,7 @@ out:
                 fuse_session_destroy(sfs->se);
         sfs_attach_free(sfs->attach);
         sfs_labels_free(sfs->labels);
+        sfs_moves_free(sfs);
         strata_close_store(sfs->store);
         free(sfs->mnt);
         return status;

@@ -12,9 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct change_job;
 struct sfs_attach;
 struct sfs_labels;
+struct sfs_move;
 struct sfs_pool;
 
 struct sfs {
@@ -29,7 +29,7 @@ struct sfs {
         gid_t gid;
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
-        struct change_job *moves;   /* commits and renames under way: ops_verbs.c */
+        struct sfs_move *moves;     /* names that are changing: moves.h */
 };
 
 /* How long the kernel may keep what never changes behind its back. */

@@ -18,6 +18,15 @@
 #include <stdio.h>
 #include <sys/utsname.h>
 
+char *sfs_entry_path(const struct sfs *sfs, const struct strata_info *info)
+{
+        char *path;
+
+        if (asprintf(&path, "%s/%s/%s", sfs->mnt, strata_kind_folder(info->kind), info->name) < 0)
+                return NULL;
+        return path;
+}
+
 char *sfs_fs_path(const struct sfs *sfs, const struct strata_info *info)
 {
         char *path;

@@ -19,6 +19,9 @@ int sfs_show_overlay(struct sfs *sfs, const struct strata_info *info, struct str
 int sfs_show_usage(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf);
 int sfs_show_children(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf);
 
+/* "MNT/FOLDER/NAME" of an entry, the caller's to free; NULL when out of memory. */
+char *sfs_entry_path(const struct sfs *sfs, const struct strata_info *info);
+
 /* "MNT/FOLDER/NAME/fs" of an entry, the caller's to free; NULL when out of memory. */
 char *sfs_fs_path(const struct sfs *sfs, const struct strata_info *info);
 

@@ -116,7 +116,7 @@ static int begin_active(struct strata *s, const struct strata_info *info)
         return write_mark(s, info->id);
 }
 
-int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd)
+int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev)
 {
         char source[sizeof("stratafs:") + STRATA_NAME_MAX];
         cleanup_chain struct strata_chain chain = { 0 };
@@ -140,7 +140,7 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
                 if (r < 0)
                         return r;
         }
-        r = s->mount_api->attach(s, &spec, target_fd);
+        r = s->mount_api->attach(s, &spec, target_fd, dev);
         if (r < 0 && chain.upper)
                 strata_mount_left(s, info->id);
         return r;
@@ -167,6 +167,16 @@ int strata_mount_thaw(struct strata *s, const char *path)
 int strata_mount_detach(const char *path, int flags)
 {
         return umount2(path, flags | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int strata_mount_device(int fd, dev_t *dev)
+{
+        struct statx stx;
+
+        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) < 0)
+                return -errno;
+        *dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+        return 0;
 }
 
 int strata_mount_is_attached(const char *path, dev_t *dev)

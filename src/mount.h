@@ -29,8 +29,8 @@ struct strata_mount_api {
         const char *name;
         size_t max_options; /* bytes of an option string; 0: no limit but STRATA_CHAIN_MAX */
 
-        /* Mounts SPEC on the directory TARGET_FD (O_PATH). */
-        int (*attach)(struct strata *s, const struct strata_mount_spec *spec, int target_fd);
+        /* Mounts SPEC on the directory TARGET_FD (O_PATH); *DEV then is its device, or 0 if it is not known. */
+        int (*attach)(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev);
 
         /* Makes the superblock mounted at PATH read-only (-EBUSY: a file is open for writing) or writable again. */
         int (*set_read_only)(struct strata *s, const char *path, bool read_only);
@@ -45,9 +45,9 @@ const struct strata_mount_api *strata_mount_choose(bool force_old);
 /*
  * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken, else what the kernel
  * said. An active snapshot left mounted by a program that was killed may still be in use by processes: -EBUSY then, as
- * a second mount would break both.
+ * a second mount would break both. *DEV then is the device of what is mounted, or 0 if it is not known.
  */
-int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd);
+int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev);
 
 /* Freezes or thaws the superblock mounted at PATH, all its bind mounts and namespaces included. */
 int strata_mount_freeze(struct strata *s, const char *path);
@@ -58,6 +58,9 @@ int strata_mount_detach(const char *path, int flags);
 
 /* To be called once an active snapshot's mount is gone: it was left in order. */
 void strata_mount_left(struct strata *s, uint64_t id);
+
+/* The device of the file system that FD (O_PATH is enough) lies in. Asks no file system. 0 or -errno. */
+int strata_mount_device(int fd, dev_t *dev);
 
 /* 1 if PATH is a mount point with something mounted, *DEV then its device; 0 if not; -errno. Asks no file system. */
 int strata_mount_is_attached(const char *path, dev_t *dev);

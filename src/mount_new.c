@@ -82,7 +82,7 @@ static int set_options(struct strata *s, int fd, const struct strata_mount_spec 
         return r;
 }
 
-static int new_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd)
+static int new_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev)
 {
         cleanup_fd int fs = fsopen("overlay", FSOPEN_CLOEXEC), mnt = -1;
         unsigned attributes = 0;
@@ -106,7 +106,7 @@ static int new_attach(struct strata *s, const struct strata_mount_spec *spec, in
                 return -errno;
         if (move_mount(mnt, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
                 return -errno;
-        return 0;
+        return strata_mount_device(mnt, dev);
 }
 
 static int new_set_read_only(struct strata *s, const char *path, bool read_only)

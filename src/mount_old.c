@@ -37,7 +37,7 @@ size_t strata_mount_options_length(const struct strata_chain *chain)
         return strata_buf_status(&buf) < 0 ? SIZE_MAX : buf.len + 1;
 }
 
-static int old_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd)
+static int old_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev)
 {
         cleanup_buf struct strata_buf options = STRATA_BUF_INIT;
         unsigned long flags = 0;
@@ -59,7 +59,10 @@ static int old_attach(struct strata *s, const struct strata_mount_spec *spec, in
         if (spec->restricted)
                 flags |= MS_NOSUID | MS_NODEV;
         snprintf(target, sizeof(target), "/proc/thread-self/fd/%d", target_fd);
-        return mount(spec->source, target, "overlay", flags, options.data) < 0 ? -errno : 0;
+        if (mount(spec->source, target, "overlay", flags, options.data) < 0)
+                return -errno;
+        *dev = 0; /* TARGET still names the directory below */
+        return 0;
 }
 
 static int old_set_read_only(struct strata *s, const char *path, bool read_only)

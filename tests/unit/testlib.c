@@ -435,11 +435,12 @@ int test_attach(struct test_store *t, enum strata_kind kind, const char *name)
 {
         struct strata_info info = test_info(t, kind, name);
         cleanup_fd int fd = -1;
+        dev_t dev;
 
         assert_true(mkdir(test_mnt(t, ""), 0700) == 0 || errno == EEXIST);
         fd = open(test_mnt(t, ""), O_PATH | O_DIRECTORY | O_CLOEXEC);
         assert_true(fd >= 0);
-        return strata_mount_attach(t->s, &info, fd);
+        return strata_mount_attach(t->s, &info, fd, &dev);
 }
 
 void test_detach(struct test_store *t, uint64_t id)

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mounting: the job that a first touch starts. */
+#include "live.h"
+#include "log.h"
+#include "metrics.h"
+#include "mount.h"
+#include "node.h"
+#include "show.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+/* True while the entry was not claimed, nor handed to another job, since this one was sent. */
+static bool is_mine(struct sfs_mount_job *m)
+{
+        struct sfs_attach *a = m->a;
+        struct sfs_live *e;
+        bool ret;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, m->id);
+        ret = e && e->state == SFS_MOUNTING && e->job == m->number;
+        pthread_mutex_unlock(&a->lock);
+        return ret;
+}
+
+/*
+ * Opens fs/ of the entry, by way of the name it has just now. -ESTALE when that name is another's already: the kernel
+ * and the store change names one after the other.
+ */
+static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bool *is_mounted)
+{
+        cleanup_free char *path = sfs_entry_path(sfs, info);
+        cleanup_fd int entry = -1, fd = -1;
+        struct statx stx;
+
+        if (!path)
+                return -ENOMEM;
+        entry = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (entry < 0 || statx(entry, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) < 0)
+                return -errno;
+        if (stx.stx_ino != sfs_node(info->id, SFS_SLOT_ENTRY))
+                return -ESTALE;
+        fd = openat(entry, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) < 0)
+                return -errno;
+        *is_mounted = stx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+        *ret = steal_fd(&fd);
+        return 0;
+}
+
+static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
+{
+        struct sfs *sfs = m->a->sfs;
+        bool is_mounted = false;
+        cleanup_fd int fd = -1;
+        int r = open_fs(sfs, info, &fd, &is_mounted);
+
+        if (r < 0)
+                return r;
+        /* With fs/ open, the kernel knows it, and no claim overtakes any more. */
+        if (!is_mine(m))
+                return -ECANCELED;
+        return is_mounted ? strata_mount_device(fd, &m->dev) : strata_mount_attach(sfs->store, info, fd, &m->dev);
+}
+
+static void log_failure(struct sfs *sfs, const struct strata_info *info, int error)
+{
+        cleanup_free char *path = sfs_fs_path(sfs, info);
+        const char *hint = "the kernel refused to mount it; its own log (dmesg) may tell more";
+
+        if (error == -EBUSY)
+                hint = "a mount from an earlier run of this program is still used by some process; end that process "
+                       "first";
+        else if (error == -EUCLEAN)
+                hint = "a layer below is missing or damaged; other lines here name it";
+        strata_log_add(sfs->store->log, "mount", path ? path : info->name, NULL, error, "%s", hint);
+}
+
+static void run_mount(struct sfs_job *job)
+{
+        struct sfs_mount_job *m = (struct sfs_mount_job *)job;
+        struct sfs *sfs = m->a->sfs;
+        struct timespec start = strata_metrics_start();
+        struct strata_info info = { 0 };
+
+        /* A rename between the look at the name and the walk makes the walk fail: look again. */
+        for (int tries = 0; tries < 5; tries++) {
+                m->result = strata_entry_info(sfs->store, m->id, &info);
+                if (m->result == 0)
+                        m->result = mount_entry(m, &info);
+                if (m->result != -ESTALE && m->result != -ENOENT)
+                        break;
+        }
+        m->expires = info.kind != STRATA_ACTIVE;
+        if (m->result < 0 && !is_mine(m))
+                return;
+        strata_metrics_count(sfs->store->metrics, STRATA_VERB_MOUNT, start, m->result);
+        if (m->result < 0 && info.name[0])
+                log_failure(sfs, &info, m->result);
+}
+
+static void done_mount(struct sfs_job *job)
+{
+        struct sfs_mount_job *m = (struct sfs_mount_job *)job;
+        struct sfs_attach *a = m->a;
+        struct sfs_parked *parked = NULL;
+        time_t now = sfs_live_now();
+        struct sfs_live *e;
+
+        pthread_mutex_lock(&a->lock);
+        a->n_jobs--;
+        e = sfs_live_find(a, m->id);
+        if (e && e->state == SFS_MOUNTING && e->job == m->number) {
+                parked = e->parked;
+                e->parked = NULL;
+                e->suspect = false;
+                if (m->result == 0) {
+                        e->dev = m->dev;
+                        e->expires = m->expires;
+                        e->idle_mark = false;
+                        e->next_try = now + a->sfs->expire;
+                } else {
+                        /* Who is on the way here gets this error, instead of a try of his own. */
+                        sfs_ticket_fail(&a->tickets, m->id, -m->result, now);
+                        for (struct sfs_parked *p = parked; p; p = p->next)
+                                if (p->lookup)
+                                        sfs_ticket_give_error(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, -m->result,
+                                                              now);
+                }
+                sfs_live_set(a, e, m->result == 0 ? SFS_MOUNTED : SFS_BARE);
+        }
+        pthread_cond_broadcast(&a->settled);
+        pthread_mutex_unlock(&a->lock);
+        sfs_live_answer(parked, m->id, m->result);
+        free(m);
+}
+
+bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
+{
+        struct sfs_mount_job *m = a->stopping ? NULL : sfs_live_job(a, e->id, run_mount, done_mount);
+
+        if (!m)
+                return false;
+        sfs_live_set(a, e, SFS_MOUNTING);
+        e->job = m->number;
+        sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);
+        return true;
+}

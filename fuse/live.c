@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "live.h"
+
+#include "attr.h"
+#include "metrics.h"
+#include "node.h"
+#include "ops.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+time_t sfs_live_now(void)
+{
+        return strata_metrics_start().tv_sec;
+}
+
+int sfs_attach_new(struct sfs *sfs, struct sfs_attach **ret)
+{
+        struct sfs_attach *a = calloc(1, sizeof(*a));
+        pthread_condattr_t attr;
+
+        if (!a)
+                return -ENOMEM;
+        a->sfs = sfs;
+        pthread_mutex_init(&a->lock, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&a->settled, &attr);
+        pthread_condattr_destroy(&attr);
+        *ret = a;
+        return 0;
+}
+
+void sfs_attach_free(struct sfs_attach *a)
+{
+        struct sfs_live *e, *next;
+
+        if (!a)
+                return;
+        HASH_ITER(hh, a->entries, e, next)
+                sfs_live_drop(a, e);
+        sfs_ticket_sweep(&a->tickets, 0, -1);
+        pthread_cond_destroy(&a->settled);
+        pthread_mutex_destroy(&a->lock);
+        free(a);
+}
+
+struct sfs_live *sfs_live_find(struct sfs_attach *a, uint64_t id)
+{
+        struct sfs_live *e;
+
+        HASH_FIND(hh, a->entries, &id, sizeof(id), e);
+        return e;
+}
+
+struct sfs_live *sfs_live_get(struct sfs_attach *a, uint64_t id)
+{
+        struct sfs_live *e = sfs_live_find(a, id);
+
+        if (e)
+                return e;
+        e = calloc(1, sizeof(*e));
+        if (!e)
+                return NULL;
+        e->id = id;
+        e->since = sfs_live_now();
+        HASH_ADD(hh, a->entries, id, sizeof(e->id), e);
+        if (e->oom) {
+                free(e);
+                return NULL;
+        }
+        return e;
+}
+
+void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e)
+{
+        HASH_DEL(a->entries, e);
+        free(e);
+}
+
+void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state)
+{
+        e->state = state;
+        e->since = sfs_live_now();
+        pthread_cond_broadcast(&a->settled);
+}
+
+void sfs_live_park(struct sfs_live *e, struct sfs_parked *p, fuse_req_t req, bool lookup)
+{
+        p->req = req;
+        p->since = sfs_live_now();
+        p->lookup = lookup;
+        p->next = e->parked;
+        e->parked = p;
+}
+
+struct sfs_parked *sfs_live_unpark(struct sfs_live *e, bool lookup, time_t before)
+{
+        struct sfs_parked *taken = NULL, **p = &e->parked;
+
+        while (*p) {
+                struct sfs_parked *one = *p;
+
+                if (one->lookup != lookup || one->since > before) {
+                        p = &one->next;
+                        continue;
+                }
+                *p = one->next;
+                one->next = taken;
+                taken = one;
+        }
+        return taken;
+}
+
+void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error)
+{
+        while (list) {
+                struct sfs_parked *p = list;
+
+                list = p->next;
+                if (error)
+                        fuse_reply_err(p->req, -error);
+                else if (p->lookup)
+                        sfs_op_lookup(p->req, sfs_node(id, SFS_SLOT_ENTRY), "fs");
+                else
+                        sfs_attr_reply(p->req, sfs_node(id, SFS_SLOT_ENTRY));
+                free(p);
+        }
+}
+
+struct sfs_mount_job *sfs_live_job(struct sfs_attach *a, uint64_t id, void (*run)(struct sfs_job *),
+                                   void (*done)(struct sfs_job *))
+{
+        struct sfs_mount_job *m = calloc(1, sizeof(*m));
+
+        if (!m)
+                return NULL;
+        m->job.run = run;
+        m->job.done = done;
+        m->a = a;
+        m->id = id;
+        m->number = ++a->last_job;
+        a->n_jobs++;
+        return m;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of entries that have, had or are to have a mount: what attach.c (the protocol), attach_mount.c (mounting)
+ * and attach_idle.c (unmounting) share. Nobody else includes this. All sfs_live_*() but the table's own making want
+ * sfs_attach.lock held, unless they say otherwise.
+ */
+#ifndef SFS_LIVE_H
+#define SFS_LIVE_H
+
+#include "attach.h"
+#include "pool.h"
+#include "ticket.h"
+#include "util/hash.h"
+
+#include <time.h>
+
+enum sfs_state {
+        SFS_BARE,     /* nothing is mounted, nobody is at it */
+        SFS_MOUNTING, /* a job is at it */
+        SFS_MOUNTED,
+        SFS_RELEASING, /* a job tries to unmount it, as it is idle */
+        SFS_CLAIMED,   /* by a commit, rename or removal */
+};
+
+/* A request that waits until it is settled what is there. */
+struct sfs_parked {
+        fuse_req_t req;
+        time_t since;
+        bool lookup; /* of `fs`, not a GETATTR of the entry */
+        struct sfs_parked *next;
+};
+
+struct sfs_live {
+        uint64_t id;
+        enum sfs_state state;
+        uint64_t known; /* lookups of `fs` that the kernel was answered, less those it has forgotten */
+        uint64_t job;   /* of MOUNTING: the number of the job that is at it */
+        struct sfs_parked *parked;
+        time_t since;    /* of the state */
+        time_t next_try; /* of MOUNTED: when to try to release it */
+        bool expires;    /* views and snapshots */
+        bool suspect;    /* MOUNTED, but somebody got to the bare directory: look again */
+        bool idle_mark;  /* the last try set the kernel's mark of idleness */
+        dev_t dev;       /* of what is mounted; 0: not known */
+        pid_t walk_anew; /* this inner thread's next GETATTR of the entry gets ESTALE */
+        UT_hash_handle hh;
+        int oom;
+};
+
+struct sfs_attach {
+        struct sfs *sfs;
+        /*
+         * Protects all below. A leaf lock, held over memory operations only: never over a reply, a notification, a
+         * mount or a call of the engine.
+         */
+        pthread_mutex_t lock;
+        pthread_cond_t settled; /* some state changed */
+        struct sfs_live *entries;
+        struct sfs_ticket *tickets;
+        uint64_t last_job;
+        unsigned n_jobs;
+        bool stopping;
+};
+
+/* The job of mounting or releasing an entry. */
+struct sfs_mount_job {
+        struct sfs_job job; /* first: the job is this */
+        struct sfs_attach *a;
+        uint64_t id;
+        uint64_t number;
+        int result;
+        bool expires; /* of a mount: what it is may be released when idle */
+        bool marked;  /* of a release: the kernel noted it as idle, this try may succeed */
+        dev_t dev;
+};
+
+struct sfs_live *sfs_live_find(struct sfs_attach *a, uint64_t id);
+
+/* Finds it, or lists it as SFS_BARE; NULL when out of memory. */
+struct sfs_live *sfs_live_get(struct sfs_attach *a, uint64_t id);
+
+void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e);
+
+void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state);
+
+/* Takes P, an empty one, to wait with REQ at E. */
+void sfs_live_park(struct sfs_live *e, struct sfs_parked *p, fuse_req_t req, bool lookup);
+
+/* Takes out of E's list what is a LOOKUP (or is none) and came at or before BEFORE. */
+struct sfs_parked *sfs_live_unpark(struct sfs_live *e, bool lookup, time_t before);
+
+/*
+ * Answers all in LIST: asks anew what they asked, or with ERROR (negative errno). On the outer side; the lock must not
+ * be held.
+ */
+void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error);
+
+/* Makes a job, counted in n_jobs; NULL when out of memory. */
+struct sfs_mount_job *sfs_live_job(struct sfs_attach *a, uint64_t id, void (*run)(struct sfs_job *),
+                                   void (*done)(struct sfs_job *));
+
+/* attach_mount.c: sends a job to mount E; false when out of memory or when the program ends. */
+bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e);
+
+/* Seconds of the clock that all times here are of. */
+time_t sfs_live_now(void);
+
+#endif

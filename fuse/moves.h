@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Names that are just changing. The store has a rename before the kernel has it, which is when it gets our answer. A
+ * walk that asks anew about the old name in between must be told that it is there: the kernel would drop it, and with
+ * it what is mounted below. No other walk asks then, as the kernel holds the folder's lock.
+ *
+ * Right after the answer it may be either, and is told the truth: a walk that comes too late finds no such name. Only
+ * where a mount stays at the entry, and the walk was sent back by us (attach.h), it is still told the old name for a
+ * moment.
+ */
+#ifndef SFS_MOVES_H
+#define SFS_MOVES_H
+
+#include "entry.h"
+#include "sfs.h"
+
+struct sfs_move;
+
+/*
+ * From now on until sfs_moves_end() NAME of KIND is entry ID, whatever the store says. NULL when out of memory, which
+ * that accepts.
+ */
+struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id);
+
+/* To be called right before the answer. STAYS: fs/ is mounted, and stays so. */
+void sfs_moves_end(struct sfs *sfs, struct sfs_move *m, bool stays);
+
+/* True if thread TID, which asks for NAME of KIND, is to be told *ID. */
+bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, pid_t tid, uint64_t *id);
+
+void sfs_moves_free(struct sfs *sfs);
+
+#endif
