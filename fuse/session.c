@@ -29,8 +29,7 @@ struct session {
         void (*ready)(void *data);
         void *ready_data;
         pthread_t control;
-        atomic_bool ending;   /* the control thread is to end */
-        atomic_bool released; /* the mount was taken down by us */
+        atomic_bool ending; /* the control thread is to end */
         atomic_bool stop_sweep;
         pthread_mutex_t answer_lock; /* protects ANSWERED */
         pthread_cond_t answer_cond;
@@ -107,9 +106,11 @@ static void done_first(struct sfs_job *job)
 static void take_down(struct session *x)
 {
         sfs_attach_shutdown(x->sfs.attach);
-        atomic_store(&x->released, true);
-        if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0)
+        if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
+                /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
+                (void)umount2(x->sfs.mnt, MNT_FORCE | UMOUNT_NOFOLLOW);
                 (void)umount2(x->sfs.mnt, MNT_DETACH | UMOUNT_NOFOLLOW);
+        }
         fuse_session_exit(x->sfs.se);
 }
 
@@ -270,8 +271,7 @@ int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data
                 complain(NULL, r);
         else
                 status = 0;
-        if (!atomic_load(&x.released))
-                fuse_session_unmount(sfs->se);
+        fuse_session_unmount(sfs->se); /* sees that the connection has ended, where it was us */
         sfs_pool_free(sfs->pool);
 out:
         if (sfs->se)

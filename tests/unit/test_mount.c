@@ -322,6 +322,7 @@ static void options_past_the_limit_are_refused(void **state)
         struct strata_chain chain = { .lowers = lowers, .n = STRATA_CHAIN_MAX };
         struct strata_mount_spec spec = { .source = "stratafs:x", .chain = &chain, .read_only = true };
         cleanup_fd int fd = -1;
+        dev_t dev;
 
         assert_int_equal(mkdir(test_mnt(t, ""), 0700), 0);
         fd = open(test_mnt(t, ""), O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -329,7 +330,7 @@ static void options_past_the_limit_are_refused(void **state)
         for (size_t i = 0; i < COUNT(lowers); i++)
                 lowers[i] = 1000000 + i;
         assert_true(strata_mount_options_length(&chain) > 4095);
-        assert_int_equal(strata_mount_old.attach(t->s, &spec, fd), -EMLINK);
+        assert_int_equal(strata_mount_old.attach(t->s, &spec, fd, &dev), -EMLINK);
 }
 
 /* The length is that of the longest string that is ever given, so a page holds it if this says so. */
