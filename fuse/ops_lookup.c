@@ -85,7 +85,7 @@ static int lookup_ctl(fuse_req_t req, const struct strata_info *info, const char
         if (!ctl)
                 return -ENOENT;
         e->entry_timeout = SFS_FOREVER;
-        if (ctl->slot == SFS_SLOT_FS) {
+        if (info && ctl->slot == SFS_SLOT_FS) {
                 int r = sfs_attach_look(sfs->attach, req, info->id, &e->entry_timeout);
 
                 if (r)
