@@ -154,7 +154,7 @@ int sfs_labels_lookup_begun(struct sfs_labels *t, uint64_t id, const char *name,
 static void drop_key(struct sfs_labels *t, struct label_node *l)
 {
         if (!l->removed)
-                HASH_DELETE(hh_key, t->by_key, l);
+                HASH_DELETE(hh_key, t->by_key, l); /* NOLINT(clang-analyzer-core.NullDereference): L is in the table */
         l->removed = true;
 }
 
