@@ -197,6 +197,8 @@ static void run_shutdown(struct sfs_job *job)
         struct shutdown_job *d = (struct shutdown_job *)job;
         struct sfs *sfs = d->a->sfs;
 
+        size_t left = 0; /* of the ids, those in front: active snapshots that nobody uses any more */
+
         for (size_t i = 0; i < d->n; i++) {
                 cleanup_free char *path = NULL;
                 struct strata_info info;
@@ -206,13 +208,12 @@ static void run_shutdown(struct sfs_job *job)
                 path = sfs_fs_path(sfs, &info);
                 if (!path)
                         continue;
-                if (strata_mount_detach(path, 0) == 0) {
-                        if (info.kind == STRATA_ACTIVE)
-                                strata_mount_left(sfs->store, info.id);
-                } else {
+                if (strata_mount_detach(path, 0) < 0)
                         (void)strata_mount_detach(path, MNT_DETACH);
-                }
+                else if (info.kind == STRATA_ACTIVE)
+                        d->ids[left++] = info.id;
         }
+        strata_mount_left_all(sfs->store, d->ids, left);
 }
 
 static void done_shutdown(struct sfs_job *job)

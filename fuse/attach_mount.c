@@ -76,7 +76,7 @@ static void log_failure(struct sfs *sfs, const struct strata_info *info, int err
                 hint = "a mount from an earlier run of this program is still used by some process; end that process "
                        "first";
         else if (error == -EUCLEAN)
-                hint = "a layer below is missing or damaged; other lines here name it";
+                hint = "a layer is missing, damaged or cut off; another line here tells which";
         strata_log_add(sfs->store->log, "mount", path ? path : info->name, NULL, error, "%s", hint);
 }
 

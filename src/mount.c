@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 const struct strata_mount_api *strata_mount_choose(bool force_old)
 {
@@ -66,7 +67,8 @@ static void drop_volatile_mark(struct strata *s, uint64_t id)
         /* Overlayfs refuses the next mount while this directory stands: Documentation/filesystems/overlayfs.rst,
          * "Volatile mount". */
         snprintf(path, sizeof(path), "%" PRIu64 "/work/work/incompat/volatile/dirty", id);
-        (void)unlinkat(s->layers_fd, path, 0);
+        if (unlinkat(s->layers_fd, path, 0) < 0)
+                return;
         for (int level = 0; level < 2; level++) {
                 *strrchr(path, '/') = '\0';
                 (void)unlinkat(s->layers_fd, path, AT_REMOVEDIR);
@@ -80,6 +82,19 @@ void strata_mount_left(struct strata *s, uint64_t id)
         drop_volatile_mark(s, id);
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
         (void)unlinkat(s->layers_fd, path, 0);
+}
+
+void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
+{
+        bool sync = n && s->config.volatile_mounts && s->config.durable;
+
+        if (sync && syncfs(s->root_fd) < 0) {
+                strata_log_add(s->log, "mount", "active", NULL, errno,
+                               "what was written to volatile mounts may not have reached the disk");
+                return;
+        }
+        for (size_t i = 0; i < n; i++)
+                strata_mount_left(s, ids[i]);
 }
 
 /*
@@ -98,6 +113,13 @@ static bool upper_in_use(struct strata *s, uint64_t id)
         return mount("stratafs:probe", ".", "overlay", MS_RDONLY, options) < 0 && errno == EBUSY;
 }
 
+bool strata_mount_was_cut_off(struct strata *s, uint64_t id)
+{
+        bool same_boot, was_volatile;
+
+        return read_mark(s, id, &same_boot, &was_volatile) == 0 && !same_boot && was_volatile;
+}
+
 /* Looks at what the last mount of an active snapshot left, and notes the coming one. */
 static int begin_active(struct strata *s, const struct strata_info *info)
 {
@@ -106,13 +128,13 @@ static int begin_active(struct strata *s, const struct strata_info *info)
         if (read_mark(s, info->id, &same_boot, &was_volatile) == 0) {
                 if (same_boot && upper_in_use(s, info->id))
                         return -EBUSY;
-                if (!same_boot && was_volatile)
-                        strata_log_add(
-                                s->log, "mount", info->name, NULL, EUCLEAN,
-                                "this active snapshot was mounted volatile when the machine went down: files in it "
-                                "may be old, cut off or empty; check or remove it before you commit it");
-                drop_volatile_mark(s, info->id);
+                if (!same_boot && was_volatile) {
+                        strata_log_add(s->log, "mount", info->name, NULL, EUCLEAN,
+                                       STRATA_MOUNT_CUT_OFF " (layers/%" PRIu64 " in the store)", info->id);
+                        return -EUCLEAN;
+                }
         }
+        drop_volatile_mark(s, info->id);
         return write_mark(s, info->id);
 }
 

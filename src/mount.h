@@ -42,10 +42,16 @@ extern const struct strata_mount_api strata_mount_old;
 /* The table for this kernel, or the old one if FORCE_OLD. */
 const struct strata_mount_api *strata_mount_choose(bool force_old);
 
+/* Why a snapshot is refused that was mounted volatile when the machine went down. */
+#define STRATA_MOUNT_CUT_OFF                                                                                           \
+        "it was mounted volatile when the machine went down: files in it may be old, cut off or empty; remove it, or " \
+        "remove the file `mounted` beside its fs/ in the store to use it all the same"
+
 /*
- * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken, else what the kernel
- * said. An active snapshot left mounted by a program that was killed may still be in use by processes: -EBUSY then, as
- * a second mount would break both. *DEV then is the device of what is mounted, or 0 if it is not known.
+ * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken or if it was cut off by a
+ * crash of the machine while volatile, with a line in the log; else what the kernel said. An active snapshot left
+ * mounted by a program that was killed may still be in use by processes: -EBUSY then, as a second mount would break
+ * both. *DEV then is the device of what is mounted, or 0 if it is not known.
  */
 int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev);
 
@@ -56,8 +62,14 @@ int strata_mount_thaw(struct strata *s, const char *path);
 /* umount2(PATH, FLAGS), never following a link. */
 int strata_mount_detach(const char *path, int flags);
 
+/* True if active snapshot ID was mounted volatile in an earlier boot, and not taken down since. */
+bool strata_mount_was_cut_off(struct strata *s, uint64_t id);
+
 /* To be called once an active snapshot's mount is gone: it was left in order. */
 void strata_mount_left(struct strata *s, uint64_t id);
+
+/* The same for N of them, whose files are to be trusted after a power cut too: volatile ones are synced first. */
+void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n);
 
 /* The device of the file system that FD (O_PATH is enough) lies in. Asks no file system. 0 or -errno. */
 int strata_mount_device(int fd, dev_t *dev);
