@@ -73,12 +73,15 @@ void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
                 fuse_reply_err(req, -r);
                 return;
         }
-        clock_gettime(CLOCK_REALTIME_COARSE, &now);
-        sfs_attr_of_entry(sfs, id, now, &e.attr);
         e.ino = sfs_node(id, SFS_SLOT_ENTRY);
+        if (sfs_attr_get(sfs, e.ino, &e.attr, &e.attr_timeout) < 0) {
+                clock_gettime(CLOCK_REALTIME_COARSE, &now); /* it is made, whatever there is to say of it */
+                sfs_attr_of_entry(sfs, id, now, &e.attr);
+        }
         if (pair.parent[0]) {
                 /* The name with '@' is not kept: what it led to goes with the next look. */
                 e.ino = e.attr.st_ino = sfs_node(id, SFS_SLOT_GHOST);
+                e.attr_timeout = 0;
         } else {
                 e.entry_timeout = SFS_FOREVER;
         }

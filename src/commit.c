@@ -36,14 +36,13 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
         int r;
 
         r = strata_link_check_free(s, STRATA_COMMITTED, name, why); /* before any work, and again at the step */
-        if (r == 0)
-                r = strata_link_record(s, info, STRATA_COMMITTED, name, &rec);
         if (r == 0 && strata_mount_was_cut_off(s, info->id)) {
                 *why = STRATA_MOUNT_CUT_OFF;
                 r = -EUCLEAN;
         }
         if (r < 0)
                 return r;
+        strata_link_record(info, STRATA_COMMITTED, name, &rec);
         rec.committed = strata_time_now();
         r = strata_record_stage(s, &rec, false);
         if (r < 0)

@@ -82,20 +82,20 @@ int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *
         return 0;
 }
 
-int strata_link_record(struct strata *s, const struct strata_info *info, enum strata_kind to, const char *name,
-                       struct strata_record *ret)
+void strata_link_record(const struct strata_info *info, enum strata_kind to, const char *name,
+                        struct strata_record *ret)
 {
-        struct strata_record rec;
-        int r = strata_record_load(s, info->id, &rec);
-
-        if (r < 0)
-                return r;
-        rec.was.kind = info->kind;
-        strcpy(rec.was.name, info->name);
-        rec.now.kind = to;
-        strcpy(rec.now.name, name);
-        *ret = rec;
-        return 0;
+        *ret = (struct strata_record){
+                .id = info->id,
+                .parent = info->parent,
+                .depth = info->depth,
+                .created = info->created,
+                .committed = info->committed,
+                .was.kind = info->kind,
+                .now.kind = to,
+        };
+        strcpy(ret->was.name, info->name);
+        strcpy(ret->now.name, name);
 }
 
 /* RENAME_NOREPLACE, or where the file system has none, a look before: NAMES is held, the store is ours alone. */

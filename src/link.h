@@ -28,8 +28,8 @@ void strata_op_end(struct strata *s, struct strata_op *op);
 int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *name, const char **why);
 
 /* The record of INFO's entry for a move to (TO, NAME). */
-int strata_link_record(struct strata *s, const struct strata_info *info, enum strata_kind to, const char *name,
-                       struct strata_record *ret);
+void strata_link_record(const struct strata_info *info, enum strata_kind to, const char *name,
+                        struct strata_record *ret);
 
 /*
  * Puts the staged record REC in place and moves the link from rec->was to rec->now, never replacing anything; then

@@ -186,18 +186,24 @@ void strata_record_discard(struct strata *s, uint64_t id)
         errno = saved;
 }
 
+bool strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret)
+{
+        struct stat st;
+
+        if (fstatat(s->kind_fd[place->kind], place->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return false;
+        *ret = st.st_mtim;
+        return true;
+}
+
 /* True if PLACE is a link to layer ID; *MTIME is the link's. */
 static bool place_holds(struct strata *s, const struct strata_place *place, uint64_t id, struct timespec *mtime)
 {
-        struct stat st;
         uint64_t found;
 
         if (!place->name[0] || strata_entry_find(s, place->kind, place->name, &found) < 0 || found != id)
                 return false;
-        if (fstatat(s->kind_fd[place->kind], place->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return false;
-        *mtime = st.st_mtim;
-        return true;
+        return strata_record_place_mtime(s, place, mtime);
 }
 
 int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret, struct timespec *mtime)

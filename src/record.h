@@ -43,6 +43,9 @@ int strata_record_stage(struct strata *s, const struct strata_record *rec, bool 
 int strata_record_publish(struct strata *s, uint64_t id);
 void strata_record_discard(struct strata *s, uint64_t id);
 
+/* The mtime of the link at PLACE, which is its entry's. False if there is none. */
+bool strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret);
+
 /*
  * Which of the record's places is linked to its layer now, with the link's mtime. A rename cut off by a crash leaves a
  * staged record behind: it is put in place here if it is the one that is true. -ENOENT if nothing links to the layer.
