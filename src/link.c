@@ -131,9 +131,8 @@ int strata_link_move(struct strata *s, const struct strata_record *rec, const ch
                 strata_record_discard(s, rec->id);
                 return r;
         }
+        /* The new name is enough: an old one that a power cut brings back is swept, see strata_recover_sweep(). */
         r = strata_store_sync_dir(s, s->kind_fd[rec->now.kind]);
-        if (r == 0 && rec->was.kind != rec->now.kind)
-                r = strata_store_sync_dir(s, s->kind_fd[rec->was.kind]);
         if (r < 0) {
                 /* Not known to be on the disk: go back, and let the caller hear of it. */
                 pthread_mutex_lock(&s->names);

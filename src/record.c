@@ -206,6 +206,15 @@ static bool place_holds(struct strata *s, const struct strata_place *place, uint
         return strata_record_place_mtime(s, place, mtime);
 }
 
+bool strata_record_settle(struct strata *s, uint64_t id)
+{
+        struct strata_record staged;
+        struct timespec mtime;
+
+        return record_load_file(s, id, "meta.new", &staged) == 0 && place_holds(s, &staged.now, id, &mtime) &&
+               strata_record_publish(s, id) == 0;
+}
+
 int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret, struct timespec *mtime)
 {
         struct strata_record staged;
@@ -218,8 +227,8 @@ int strata_record_resolve(struct strata *s, struct strata_record *rec, struct st
                 *ret = rec->was;
                 return 0;
         }
-        if (record_load_file(s, rec->id, "meta.new", &staged) == 0 && place_holds(s, &staged.now, rec->id, mtime)) {
-                strata_record_publish(s, rec->id);
+        if (strata_record_settle(s, rec->id) && strata_record_load(s, rec->id, &staged) == 0 &&
+            place_holds(s, &staged.now, rec->id, mtime)) {
                 *rec = staged;
                 *ret = rec->now;
                 return 0;

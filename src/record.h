@@ -53,4 +53,10 @@ bool strata_record_place_mtime(struct strata *s, const struct strata_place *plac
 int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret,
                           struct timespec *mtime);
 
+/*
+ * Puts the staged record of layer ID in place if the link that it speaks of is there: what a power cut may leave, which
+ * kept the link and lost the record's rename. True if it did. NAMES is held.
+ */
+bool strata_record_settle(struct strata *s, uint64_t id);
+
 #endif

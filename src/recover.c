@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recover.h"
 
+#include "index.h"
 #include "link.h"
 #include "log.h"
 #include "record.h"
@@ -43,7 +44,37 @@ static bool layer_exists(struct strata *s, uint64_t id)
         return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
-/* Links whose layer never reached the disk. */
+/* True if layer ID is an entry of another name: a power cut kept the old link beside the new one. */
+static bool is_old_name(struct strata *s, enum strata_kind kind, const char *name, uint64_t id)
+{
+        struct strata_place place;
+        struct strata_record rec;
+        struct timespec mtime;
+
+        if (strata_record_settle(s, id))
+                strata_index_drop(s->index, id);
+        return strata_record_load(s, id, &rec) == 0 && strata_record_resolve(s, &rec, &place, &mtime) == 0 &&
+               (place.kind != kind || strcmp(place.name, name) != 0);
+}
+
+static void sweep_link(struct strata *s, enum strata_kind kind, const char *name)
+{
+        uint64_t id;
+        bool lost;
+
+        if (strata_entry_find(s, kind, name, &id) < 0 || id >= s->first_id)
+                return;
+        lost = !layer_exists(s, id);
+        if (!lost && !is_old_name(s, kind, name, id))
+                return;
+        if (unlinkat(s->kind_fd[kind], name, 0) < 0 || !lost)
+                return;
+        strata_log_add(s->log, "recover", name, NULL, ENOENT,
+                       "layer %" PRIu64 " of this entry in %s/ is not in the store: the entry is removed", id,
+                       strata_kind_folder(kind));
+}
+
+/* Links whose layer never reached the disk, and names that an entry no longer has. */
 static int sweep_links(struct strata *s, enum strata_kind kind, atomic_bool *stop)
 {
         cleanup_dir DIR *dir = NULL;
@@ -53,18 +84,10 @@ static int sweep_links(struct strata *s, enum strata_kind kind, atomic_bool *sto
         if (r < 0)
                 return r;
         while (!atomic_load(stop) && (errno = 0, de = readdir(dir))) {
-                uint64_t id;
-
-                if (de->d_name[0] == '.' || strata_entry_find(s, kind, de->d_name, &id) < 0 || id >= s->first_id ||
-                    layer_exists(s, id))
+                if (de->d_name[0] == '.')
                         continue;
                 pthread_mutex_lock(&s->names);
-                if (strata_entry_find(s, kind, de->d_name, &id) == 0 && id < s->first_id && !layer_exists(s, id) &&
-                    unlinkat(s->kind_fd[kind], de->d_name, 0) == 0)
-                        strata_log_add(s->log, "recover", de->d_name, NULL, ENOENT,
-                                       "layer %" PRIu64
-                                       " of this entry in %s/ is not in the store: the entry is removed",
-                                       id, strata_kind_folder(kind));
+                sweep_link(s, kind, de->d_name);
                 pthread_mutex_unlock(&s->names);
         }
         return 0;

@@ -2,6 +2,7 @@
 #include "testlib.h"
 
 #include "commit.h"
+#include "index.h"
 #include "link.h"
 #include "record.h"
 #include "util/timefmt.h"
@@ -187,6 +188,7 @@ static void a_record_that_is_in_the_way(void **state)
         assert_refused(t, "k", "n", -EISDIR, false);
         assert_int_equal(rmdir(test_path(t, "layers/%" PRIu64 "/meta.new", id)), 0);
         assert_int_equal(truncate(test_path(t, "layers/%" PRIu64 "/meta", id), 40), 0);
+        strata_index_drop(t->s->index, id);
         assert_refused(t, "k", "n", -EUCLEAN, false);
 }
 

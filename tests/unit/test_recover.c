@@ -223,6 +223,38 @@ static void a_move_cut_off_at_any_step(void **state)
         assert_int_equal(strata_trash_pending(t->s), 0);
 }
 
+/* A file system that keeps no order may bring the old link back beside the new one: the new one counts. */
+static void a_move_whose_old_name_comes_back(void **state)
+{
+        struct test_store *t = *state;
+
+        for (int published = 0; published < 2; published++) {
+                char old[16], new[16], target[64];
+                struct strata_record rec;
+                struct strata_info info;
+                uint64_t id;
+
+                snprintf(old, sizeof(old), "k%d", published);
+                snprintf(new, sizeof(new), "n%d", published);
+                id = test_prepare(t, STRATA_ACTIVE, old, "");
+                info = test_info(t, STRATA_ACTIVE, old);
+                strata_link_record(&info, STRATA_COMMITTED, new, &rec);
+                rec.committed = (struct timespec){ 5000, 1 };
+                assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
+                if (published)
+                        assert_int_equal(strata_record_publish(t->s, id), 0);
+                snprintf(target, sizeof(target), "../layers/%" PRIu64, id);
+                assert_int_equal(symlink(target, test_path(t, "snapshots/%s", new)), 0);
+                restart(t);
+                info = test_info(t, STRATA_COMMITTED, new);
+                assert_int_equal(info.id, id);
+                assert_int_equal(info.committed.tv_sec, 5000);
+                assert_false(test_exists(t, "active/%s", old));
+                assert_false(test_exists(t, "layers/%" PRIu64 "/meta.new", id));
+                test_prepare(t, STRATA_ACTIVE, old, new);
+        }
+}
+
 /* An exchange, likewise: both staged; one record in place; both; links swapped. */
 static void an_exchange_cut_off_at_any_step(void **state)
 {
@@ -390,6 +422,7 @@ int main(void)
                 STORE_TEST(a_mark_without_a_child),
                 STORE_TEST(a_removal_cut_off_is_finished),
                 STORE_TEST(a_move_cut_off_at_any_step),
+                STORE_TEST(a_move_whose_old_name_comes_back),
                 STORE_TEST(an_exchange_cut_off_at_any_step),
                 STORE_TEST(a_damaged_record_is_named_and_kept),
                 STORE_TEST(what_is_new_is_left_alone),

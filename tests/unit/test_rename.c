@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "testlib.h"
 
+#include "index.h"
 #include "link.h"
 #include "remove.h"
 #include "rename.h"
@@ -218,6 +219,7 @@ static void an_exchange_that_fails_half_way(void **state)
         assert_refused(t, strata_exchange, STRATA_ACTIVE, "a", "b", -EISDIR, false);
         assert_int_equal(rmdir(test_path(t, "layers/%" PRIu64 "/meta.new", b)), 0);
         assert_int_equal(truncate(test_path(t, "layers/%" PRIu64 "/meta", a), 40), 0);
+        strata_index_drop(t->s->index, a);
         assert_refused(t, strata_exchange, STRATA_ACTIVE, "b", "a", -EUCLEAN, false);
 }
 
