@@ -50,14 +50,44 @@ static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_v
         return 0;
 }
 
+static const char *const mark_names[] = { "mark.synced", "mark.volatile" };
+
+void strata_mount_forget_marks(struct strata *s)
+{
+        for (size_t i = 0; i < sizeof(mark_names) / sizeof(*mark_names); i++)
+                (void)unlinkat(s->root_fd, mark_names[i], 0);
+}
+
+/* Writes a mark as a file of its own, which then serves as the one that others are links to. */
+static int create_mark(struct strata *s, const char *path, bool is_volatile)
+{
+        char text[MARK_MAX];
+        int n = snprintf(text, sizeof(text), "%s %s\n", s->boot_id, is_volatile ? "volatile" : "synced");
+        int r = strata_io_create_at(s->layers_fd, path, text, (size_t)n, 0600, false);
+
+        if (r == 0) {
+                (void)unlinkat(s->root_fd, mark_names[is_volatile], 0);
+                (void)linkat(s->layers_fd, path, s->root_fd, mark_names[is_volatile], 0);
+        }
+        return r;
+}
+
+/* A hard link where one can be had, as that is made faster than a file. */
 static int write_mark(struct strata *s, uint64_t id)
 {
-        char path[STRATA_ID_PATH_MAX], text[MARK_MAX];
-        int n;
+        bool is_volatile = s->config.volatile_mounts;
+        char path[STRATA_ID_PATH_MAX];
 
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
-        n = snprintf(text, sizeof(text), "%s %s\n", s->boot_id, s->config.volatile_mounts ? "volatile" : "synced");
-        return strata_io_create_at(s->layers_fd, path, text, (size_t)n, 0600, false);
+        if (linkat(s->root_fd, mark_names[is_volatile], s->layers_fd, path, 0) == 0)
+                return 0;
+        if (errno == EEXIST) {
+                if (unlinkat(s->layers_fd, path, 0) < 0)
+                        return -errno;
+                if (linkat(s->root_fd, mark_names[is_volatile], s->layers_fd, path, 0) == 0)
+                        return 0;
+        }
+        return create_mark(s, path, is_volatile); /* the first, or as many links as a file can have */
 }
 
 static void drop_volatile_mark(struct strata *s, uint64_t id)

@@ -65,6 +65,9 @@ int strata_mount_detach(const char *path, int flags);
 /* True if active snapshot ID was mounted volatile in an earlier boot, and not taken down since. */
 bool strata_mount_was_cut_off(struct strata *s, uint64_t id);
 
+/* Drops what an earlier run made its marks from; once, before any mount. */
+void strata_mount_forget_marks(struct strata *s);
+
 /* To be called once an active snapshot's mount is gone: it was left in order. */
 void strata_mount_left(struct strata *s, uint64_t id);
 

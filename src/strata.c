@@ -79,6 +79,7 @@ int strata_open(const char *path, const struct strata_config *config, struct str
         }
         s->in_userns = in_user_namespace();
         read_boot_id(s);
+        strata_mount_forget_marks(s);
         s->mount_api = strata_mount_choose(config->old_mount_api);
         *ret = s;
         return 0;
