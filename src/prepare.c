@@ -199,8 +199,6 @@ static int publish(struct strata *s, const struct strata_record *rec, const char
         r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
         if (r == 0 && rec->parent) {
                 r = strata_entry_info(s, rec->parent, &parent);
-                if (r == -ENOENT)
-                        *why = "the parent was removed meanwhile";
                 if (r == 0)
                         r = add_mark(s, rec->parent, rec->id);
         }
@@ -213,6 +211,17 @@ static int publish(struct strata *s, const struct strata_record *rec, const char
                 remember(s, rec);
         pthread_mutex_unlock(&s->names);
         return r;
+}
+
+/* True if the parent was removed while a child was being made: whatever failed then failed of that. */
+static bool is_gone(struct strata *s, uint64_t parent, const char **why)
+{
+        struct strata_info info;
+
+        if (strata_entry_info(s, parent, &info) != -ENOENT)
+                return false;
+        *why = "the parent was removed meanwhile";
+        return true;
 }
 
 int strata_prepare(struct strata *s, enum strata_kind kind, const char *key, const char *parent, uid_t uid, gid_t gid,
@@ -240,11 +249,11 @@ int strata_prepare(struct strata *s, enum strata_kind kind, const char *key, con
                 rec.parent = below.id;
                 rec.depth = below.depth + 1;
                 r = strata_chain_check(s, &below, kind == STRATA_ACTIVE);
-                if (r < 0) {
+                if (r == -EMLINK)
                         *why = "the chain of parents is as long as the kernel can mount; prepare on a snapshot with "
                                "fewer layers below";
-                        return r;
-                }
+                if (r < 0)
+                        return is_gone(s, below.id, why) ? -ENOENT : r;
         }
         rec.created = strata_time_now();
         r = new_layer_dir(s, &rec.id);
@@ -255,7 +264,7 @@ int strata_prepare(struct strata *s, enum strata_kind kind, const char *key, con
                 r = publish(s, &rec, why);
         if (r < 0) {
                 (void)strata_trash_layer(s, rec.id);
-                return r;
+                return rec.parent && is_gone(s, rec.parent, why) ? -ENOENT : r;
         }
         *ret_id = rec.id;
         return 0;
