@@ -2,6 +2,7 @@
 #include "pool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -130,6 +131,21 @@ static int start_worker(struct sfs_pool *p, struct queue *queue, sfs_service ser
         return -r;
 }
 
+/* Takes FD out of the inner table. The standard ones stay in use, but for nothing. */
+static int hide(int fd)
+{
+        int null = fd <= STDERR_FILENO ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+        int r = 0;
+
+        if (fd > STDERR_FILENO)
+                return close(fd) < 0 ? -errno : 0;
+        if (null < 0 || dup2(null, fd) < 0)
+                r = -errno;
+        if (null > STDERR_FILENO)
+                close(null);
+        return r;
+}
+
 /* The first inner thread: leaves the table of the FUSE workers, then starts the others, which share its own. */
 static void *inner_main(void *arg)
 {
@@ -139,7 +155,7 @@ static void *inner_main(void *arg)
         if (unshare(CLONE_FILES) < 0)
                 r = -errno;
         for (unsigned i = 0; i < p->n_hidden && r == 0; i++)
-                close(p->hidden_fds[i]);
+                r = hide(p->hidden_fds[i]);
         for (int lane = 0; lane < SFS_LANES; lane++)
                 for (unsigned i = 0; i < lane_threads[lane] && r == 0; i++)
                         r = start_worker(p, &p->lanes[lane], NULL);

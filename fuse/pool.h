@@ -34,7 +34,8 @@ struct sfs_job {
 /* A long-lived inner thread besides the lanes; ends when its own module says so. */
 typedef void (*sfs_service)(void *data);
 
-/* Starts all threads. HIDDEN_FDS (N of them) are closed in the inner table. 0 or -errno. */
+/* Starts all threads. HIDDEN_FDS (N of them) are closed in the inner table, standard ones lead to /dev/null. 0 or
+ * -errno. */
 int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services, unsigned n_services, void *data,
                  struct sfs_pool **ret);
 

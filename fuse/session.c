@@ -165,12 +165,12 @@ static void raise_fd_limit(void)
 static int serve(struct session *x, int hidden_fd)
 {
         static const sfs_service services[] = { service_trash, service_sweep };
-        int hidden[] = { fuse_session_fd(x->sfs.se), hidden_fd };
+        int hidden[] = { fuse_session_fd(x->sfs.se), hidden_fd, STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO };
         struct fuse_loop_config *config;
         struct first_job *first = calloc(1, sizeof(*first));
         int r;
 
-        r = first ? sfs_pool_new(hidden, hidden_fd < 0 ? 1 : 2, services, 2, x, &x->sfs.pool) : -ENOMEM;
+        r = first ? sfs_pool_new(hidden, hidden_fd < 0 ? 1 : 5, services, 2, x, &x->sfs.pool) : -ENOMEM;
         if (r < 0)
                 return r;
         config = fuse_loop_cfg_create();

@@ -109,6 +109,9 @@ for pid in $(serving "$BASE/fresh"); do
 done
 ok "umount ends it" umount "$BASE/m"
 ok "no process is left" wait_until 30 none_serving "$BASE/fresh"
+# shellcheck disable=SC2016
+ok "who reads its output sees the end of it" timeout 20 bash -c '"$0" "$1" "$2" 2>&1 | cat' "$STRATAFS" "$BASE/fresh" "$BASE/m"
+ok "and it ends" leave "$BASE/m" "$BASE/fresh"
 is "the store is 0700" "$(stat -c %a "$BASE/fresh")" 700
 mkdir -m 755 "$BASE/empty"
 run "$BASE/empty" "$BASE/m"
