@@ -196,8 +196,9 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
 
         end.tv_sec += CLAIM_SECONDS;
         pthread_mutex_lock(&a->lock);
-        while ((e = sfs_live_get(a, id))) {
+        while (!a->stopping && (e = sfs_live_get(a, id))) {
                 if (may_claim(e)) {
+                        a->n_claims++;
                         ret = e->state == SFS_MOUNTED ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
@@ -215,6 +216,7 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
         struct sfs_live *e;
 
         pthread_mutex_lock(&a->lock);
+        a->n_claims--;
         e = sfs_live_find(a, id); /* claimed: it stays listed until here */
         sfs_live_set(a, e, mounted ? SFS_MOUNTED : SFS_BARE);
         if (mounted || !e->parked || !sfs_live_mount(a, e)) {

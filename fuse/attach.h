@@ -72,7 +72,8 @@ uint64_t sfs_attach_count(struct sfs_attach *a);
 enum sfs_claim {
         SFS_CLAIM_BARE,    /* nothing is mounted */
         SFS_CLAIM_MOUNTED, /* fs/ is mounted */
-        SFS_CLAIM_BUSY,    /* a mount is being made or released, and WAIT was false; or it took too long */
+        SFS_CLAIM_BUSY, /* a mount is being made or released, and WAIT was false; it took too long; or the end has come
+                         */
 };
 
 /*
@@ -102,7 +103,10 @@ bool sfs_attach_wants_anew(struct sfs_attach *a, pid_t tid, uint64_t id);
 /* To be called every second or so from an outer thread: releases idle mounts, forgets what is stale. */
 void sfs_attach_tick(struct sfs_attach *a);
 
-/* Refuses new mounts and unmounts all there are, in-use ones lazily. Blocks; from a thread that serves no request. */
+/*
+ * Refuses new mounts and claims, waits for those under way, and unmounts all there are, in-use ones lazily. Blocks;
+ * from a thread that serves no request.
+ */
 void sfs_attach_shutdown(struct sfs_attach *a);
 
 #endif

@@ -16,7 +16,7 @@
 #define TICKET_SECONDS 30  /* a walk again follows within microseconds; this only bounds what killed callers leave */
 #define LOOKUP_SECONDS 5   /* how long a LOOKUP is kept for a mount; the FORGET that it may wait for is on its way */
 #define GETATTR_SECONDS 30 /* how long a GETATTR is kept for a mount, whatever happens */
-#define END_SECONDS 10     /* how long the end waits for mounts under way */
+#define END_SECONDS 60     /* how long the end waits for mounts, commits and removals under way */
 
 int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int flags)
 {
@@ -234,7 +234,7 @@ void sfs_attach_shutdown(struct sfs_attach *a)
         end.tv_sec += END_SECONDS;
         pthread_mutex_lock(&a->lock);
         a->stopping = true;
-        while (a->n_jobs && pthread_cond_timedwait(&a->settled, &a->lock, &end) == 0)
+        while ((a->n_jobs || a->n_claims) && pthread_cond_timedwait(&a->settled, &a->lock, &end) == 0)
                 ;
         d.ids = calloc(HASH_COUNT(a->entries) + 1, sizeof(*d.ids));
         for (struct sfs_live *e = a->entries; e && d.ids; e = e->hh.next)

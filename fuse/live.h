@@ -59,6 +59,7 @@ struct sfs_attach {
         struct sfs_ticket *tickets;
         uint64_t last_job;
         unsigned n_jobs;
+        unsigned n_claims;
         bool stopping;
 };
 

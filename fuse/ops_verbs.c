@@ -254,7 +254,7 @@ static void run_change(struct sfs_job *job)
                 enum sfs_claim claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
 
                 if (claim == SFS_CLAIM_BUSY) {
-                        set_why(c, "its fs/ is just being mounted or released; try again");
+                        set_why(c, "its fs/ is just being mounted or released, or the program ends; try again");
                         c->result = -EBUSY;
                         return;
                 }

@@ -267,12 +267,14 @@ int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data
         if (fuse_session_mount(sfs->se, sfs->mnt) < 0)
                 goto out; /* libfuse has said why */
         r = serve(&x, hidden_fd);
-        if (r < 0)
+        if (r < 0) {
                 complain(NULL, r);
-        else
+                fuse_session_unmount(sfs->se); /* or the pool's threads would wait for answers */
+        } else {
                 status = 0;
-        fuse_session_unmount(sfs->se); /* sees that the connection has ended, where it was us */
-        sfs_pool_free(sfs->pool);
+        }
+        sfs_pool_free(sfs->pool); /* its last jobs still reply, if to a connection that has ended */
+        fuse_session_unmount(sfs->se);
 out:
         if (sfs->se)
                 fuse_session_destroy(sfs->se);

@@ -110,6 +110,28 @@ static int rename_link(struct strata *s, const struct strata_place *from, const 
         return -errno;
 }
 
+void strata_link_remember(struct strata *s, const struct strata_record *rec)
+{
+        struct strata_info info;
+        struct timespec mtime;
+        uint64_t ticket;
+
+        if (strata_index_get(s->index, rec->id, &info, &ticket) || !strata_record_place_mtime(s, &rec->now, &mtime))
+                return;
+        info = (struct strata_info){
+                .id = rec->id,
+                .parent = rec->parent,
+                .depth = rec->depth,
+                .kind = rec->now.kind,
+                .created = rec->created,
+                .updated = mtime,
+        };
+        if (info.kind == STRATA_COMMITTED)
+                info.committed = rec->committed;
+        strcpy(info.name, rec->now.name);
+        strata_index_put(s->index, &info, ticket);
+}
+
 int strata_link_move(struct strata *s, const struct strata_record *rec, const char **why)
 {
         uint64_t id;
@@ -126,6 +148,8 @@ int strata_link_move(struct strata *s, const struct strata_record *rec, const ch
         if (r == 0)
                 r = rename_link(s, &rec->was, &rec->now);
         strata_index_drop(s->index, rec->id);
+        if (r == 0)
+                strata_link_remember(s, rec);
         pthread_mutex_unlock(&s->names);
         if (r < 0) {
                 strata_record_discard(s, rec->id);

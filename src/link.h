@@ -32,6 +32,12 @@ void strata_link_record(const struct strata_info *info, enum strata_kind to, con
                         struct strata_record *ret);
 
 /*
+ * Puts into the index what REC says of its entry, now that the link is at rec->now: what was just made or moved is
+ * asked for next. NAMES is held since before that step, so nothing has changed it yet.
+ */
+void strata_link_remember(struct strata *s, const struct strata_record *rec);
+
+/*
  * Puts the staged record REC in place and moves the link from rec->was to rec->now, never replacing anything; then
  * makes it durable. On failure the link is where it was; -EEXIST with *WHY if the new name is taken.
  */

@@ -2,7 +2,6 @@
 #include "prepare.h"
 
 #include "chain.h"
-#include "index.h"
 #include "link.h"
 #include "record.h"
 #include "strata.h"
@@ -166,27 +165,6 @@ static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
         (void)unlinkat(s->layers_fd, path, 0);
 }
 
-/* What was just made is asked for next: spares reading it. NAMES is held, so nothing has changed it yet. */
-static void remember(struct strata *s, const struct strata_record *rec)
-{
-        struct strata_info info;
-        struct timespec mtime;
-        uint64_t ticket;
-
-        if (strata_index_get(s->index, rec->id, &info, &ticket) || !strata_record_place_mtime(s, &rec->now, &mtime))
-                return;
-        info = (struct strata_info){
-                .id = rec->id,
-                .parent = rec->parent,
-                .depth = rec->depth,
-                .kind = rec->now.kind,
-                .created = rec->created,
-                .updated = mtime,
-        };
-        strcpy(info.name, rec->now.name);
-        strata_index_put(s->index, &info, ticket);
-}
-
 /* The last step: makes the layer an entry. */
 static int publish(struct strata *s, const struct strata_record *rec, const char **why)
 {
@@ -208,7 +186,7 @@ static int publish(struct strata *s, const struct strata_record *rec, const char
                         drop_mark(s, rec->parent, rec->id);
         }
         if (r == 0)
-                remember(s, rec);
+                strata_link_remember(s, rec);
         pthread_mutex_unlock(&s->names);
         return r;
 }

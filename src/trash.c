@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 struct strata_trash {
         pthread_mutex_t lock; /* protects WORK; a leaf lock */
@@ -118,12 +119,18 @@ int strata_trash_empty(struct strata *s)
 
 void strata_trash_run(struct strata *s)
 {
+        const struct timespec pause = { .tv_nsec = 20000000 };
         struct strata_trash *t = s->trash;
 
         while (!atomic_load(&t->stop)) {
                 pthread_mutex_lock(&t->lock);
                 while (!t->work && !atomic_load(&t->stop))
                         pthread_cond_wait(&t->wake, &t->lock);
+                pthread_mutex_unlock(&t->lock);
+                /* Who removes one often removes more: not to get in the way of each. */
+                if (!atomic_load(&t->stop))
+                        nanosleep(&pause, NULL);
+                pthread_mutex_lock(&t->lock);
                 t->work = false;
                 pthread_mutex_unlock(&t->lock);
                 if (!atomic_load(&t->stop))

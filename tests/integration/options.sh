@@ -214,6 +214,25 @@ start_program
 kill -TERM "$PID"
 reap "$PID"
 ended "SIGTERM with nothing attached" $?
+# A commit under way is finished first: what mv says is what is there afterwards
+for pause in 0 0.02 0.05 0.1; do
+    works "a snapshot to commit late" mkdir "$MNT/active/late"
+    head -c 60000000 /dev/zero >"$MNT/active/late/fs/zeros"
+    mv -T "$MNT/active/late" "$MNT/snapshots/late" 2>"$OUT" &
+    moving=$!
+    sleep "$pause"
+    kill -TERM "$PID"
+    moved=0
+    wait "$moving" || moved=1
+    reap "$PID"
+    ended "SIGTERM during a commit ($pause s)" $?
+    committed=1
+    [ ! -d "$MNT/snapshots/late" ] || committed=0
+    is "SIGTERM during a commit ($pause s): the snapshot is there if mv said so" "$committed" "$moved"
+    folder=$([ "$committed" = 0 ] && echo snapshots || echo active)
+    is "SIGTERM during a commit ($pause s): it is whole" "$(stat -c %s "$MNT/$folder/late/fs/zeros")" 60000000
+    works "SIGTERM during a commit ($pause s): it can be removed" rmdir "$MNT/$folder/late"
+done
 ls "$MNT/active/k/fs" >"$OUT"
 nok "plain umount with fs/ attached" umount "$MNT"
 is "says busy, and the program goes on" "$(cat "$MNT/active/k/fs/file")" text
