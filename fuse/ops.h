@@ -21,16 +21,25 @@ void sfs_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 void sfs_op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void sfs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 
-/* ops_file.c: texts and labels */
-void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
-void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+/* ops_file.c: open files, and texts */
 void sfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+
+/* ops_label.c: labels */
+void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
+void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
 void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
 void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+
+/* Opens a label: 0 once it has replied, or -errno. */
+int sfs_label_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* A rename of what lies in PARENT, a labels/. */
+void sfs_label_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
+                      unsigned flags);
 
 /* ops_verbs.c: mkdir, mv, rmdir; and what is refused */
 void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);

@@ -3,8 +3,6 @@
 #include "attr.h"
 #include "busy.h"
 #include "commit.h"
-#include "label.h"
-#include "labelnode.h"
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
@@ -378,28 +376,6 @@ static int choose_change(enum strata_kind from, enum strata_kind to, unsigned fl
         return 0;
 }
 
-static int rename_label(struct sfs *sfs, uint64_t parent, const char *name, uint64_t newparent, const char *newname,
-                        unsigned flags, const char **why)
-{
-        uint64_t id = sfs_node_id(parent), size;
-        struct timespec mtime;
-        int r;
-
-        *why = "a label can be renamed within its own labels/ only";
-        if (parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE))
-                return -EPERM;
-        r = strata_name_check(newname, why);
-        if (r == 0 && (flags & RENAME_NOREPLACE) && strata_label_stat(sfs->store, id, newname, &size, &mtime) == 0) {
-                *why = "there is a label of that name";
-                r = -EEXIST;
-        }
-        if (r == 0)
-                r = strata_label_rename(sfs->store, id, name, newname);
-        if (r == 0)
-                sfs_labels_rename(sfs->labels, id, name, newname);
-        return r;
-}
-
 void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
                    unsigned flags)
 {
@@ -411,12 +387,10 @@ void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
         int r;
 
         if (sfs_node_is_labels(parent)) {
-                r = rename_label(sfs, parent, name, newparent, newname, flags, &why);
-                if (r == 0) {
-                        fuse_reply_err(req, 0);
-                        return;
-                }
-        } else if (!sfs_node_is_folder(parent, &from)) {
+                sfs_label_rename(req, parent, name, newparent, newname, flags);
+                return;
+        }
+        if (!sfs_node_is_folder(parent, &from)) {
                 r = sfs_op_refuse(sfs, "rename", parent, name);
                 fuse_reply_err(req, -r);
                 return;

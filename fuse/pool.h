@@ -18,9 +18,10 @@
 enum sfs_lane {
         SFS_LANE_MOUNT,  /* attach, expire: short; needs LOOKUP and GETATTR to be answered */
         SFS_LANE_CHANGE, /* commit, rename, remove of what is mounted */
+        SFS_LANE_LABEL,  /* labels on their way to the disk */
         SFS_LANE_READ,   /* text that takes a walk over the store */
 };
-#define SFS_LANES 3
+#define SFS_LANES 4
 
 struct sfs_pool;
 

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Labels: collected while open, and set in one step when closed. Setting one waits for the disk, so it is a job:
+ * however many do it at once, the FUSE workers stay free.
+ */
+#include "attr.h"
+#include "handle.h"
+#include "label.h"
+#include "labelnode.h"
+#include "log.h"
+#include "metrics.h"
+#include "node.h"
+#include "ops.h"
+#include "pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int sfs_label_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs *sfs = sfs_of(req);
+        struct sfs_handle *h = sfs_handle_new(ino);
+        char name[STRATA_NAME_MAX + 1];
+        uint64_t id;
+        int r = h ? sfs_labels_find(sfs->labels, ino, &id, name) : -ENOMEM;
+
+        if (r == 0 && (fi->flags & O_TRUNC))
+                h->dirty = true;
+        else if (r == 0)
+                r = strata_label_get(sfs->store, id, name, &h->text);
+        if (r == -ENOENT)
+                r = 0; /* created by somebody else who has not closed it yet */
+        if (r < 0) {
+                if (h)
+                        sfs_handle_free(h);
+                return r;
+        }
+        sfs_handle_reply(req, h, fi);
+        return 0;
+}
+
+void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+        struct sfs *sfs = sfs_of(req);
+        struct fuse_entry_param e = { .generation = 1, .entry_timeout = SFS_FOREVER };
+        struct timespec now;
+        struct sfs_handle *h;
+        char path[SFS_PATH_MAX];
+        const char *why = NULL;
+        uint64_t node;
+        int r;
+
+        (void)mode;
+        if (!sfs_node_is_labels(parent)) {
+                fuse_reply_err(req, -sfs_op_refuse(sfs, "create", parent, name));
+                return;
+        }
+        r = strata_name_check(name, &why);
+        if (r == 0)
+                r = sfs_labels_lookup(sfs->labels, sfs_node_id(parent), name, &node);
+        if (r < 0) {
+                strata_log_add(sfs->store->log, "create", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
+                               "%s", why ? why : strerror(-r));
+                fuse_reply_err(req, -r);
+                return;
+        }
+        h = sfs_handle_new(node);
+        if (!h) {
+                sfs_labels_forget(sfs->labels, node, 1);
+                fuse_reply_err(req, ENOMEM);
+                return;
+        }
+        h->dirty = h->created = true;
+        sfs_labels_begin(sfs->labels, node);
+        clock_gettime(CLOCK_REALTIME, &now);
+        sfs_attr_of_label(sfs, node, 0, now, &e.attr);
+        e.ino = node;
+        fi->fh = (uintptr_t)h;
+        fi->direct_io = 1;
+        if (fuse_reply_create(req, &e, fi) < 0)
+                sfs_handle_free(h);
+}
+
+/* Makes TEXT LEN bytes long. */
+static int set_length(struct strata_buf *text, size_t len)
+{
+        if (len > STRATA_LABEL_MAX + 1)
+                return -EFBIG;
+        while (text->len < len && !text->failed)
+                strata_buf_add(text, "", 1);
+        if (text->data) {
+                text->len = len < text->len ? len : text->len;
+                text->data[text->len] = '\0';
+        }
+        return strata_buf_status(text);
+}
+
+static void log_label(struct sfs *sfs, uint64_t node, int error)
+{
+        char path[SFS_PATH_MAX];
+
+        strata_log_add(sfs->store->log, "label", sfs_op_path(sfs, node, NULL, path, sizeof(path)), NULL, error, "%s",
+                       error == -EFBIG ? "a label holds at most 65536 bytes; put longer values below fs/"
+                                       : strerror(abs(error)));
+}
+
+void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+        struct sfs_handle *h = sfs_handle_of(fi);
+        size_t at;
+        int r = 0;
+
+        pthread_mutex_lock(&h->lock);
+        at = fi->flags & O_APPEND ? h->text.len : (size_t)off;
+        if (at > STRATA_LABEL_MAX + 1 || size > STRATA_LABEL_MAX + 1 - at)
+                r = -EFBIG;
+        if (r == 0 && h->text.len < at + size)
+                r = set_length(&h->text, at + size);
+        if (r == 0) {
+                memcpy(h->text.data + at, data, size);
+                h->dirty = h->written = true;
+        }
+        pthread_mutex_unlock(&h->lock);
+        if (r < 0) {
+                log_label(sfs_of(req), ino, r);
+                fuse_reply_err(req, -r);
+        } else {
+                fuse_reply_write(req, size);
+        }
+}
+
+/* ---- jobs ---- */
+
+/* A request that changes a label on the disk. */
+struct label_job {
+        struct sfs_job job; /* first */
+        struct sfs *sfs;
+        fuse_req_t req;
+        struct sfs_handle *h; /* of a close or fsync */
+        bool last;            /* set also what was only emptied */
+        uint64_t node;        /* of the label, or of labels/ for a removal or rename */
+        off_t size;           /* of a truncation */
+        char name[STRATA_NAME_MAX + 1];
+        char newname[STRATA_NAME_MAX + 1];
+        uint64_t touched; /* the entry whose time changed with it, or 0 */
+        unsigned flags;   /* of a rename */
+        const char *why;
+        int result;
+};
+
+/* The entry shows the time of its last label. */
+static void touch_entry(struct label_job *l, uint64_t id)
+{
+        struct strata *s = l->sfs->store;
+        struct strata_info info;
+
+        for (int tries = 0; tries < 3; tries++)
+                if (strata_entry_info(s, id, &info) < 0 || strata_entry_touch(s, &info) != -ENOENT)
+                        break; /* -ENOENT: renamed in between */
+        l->touched = id;
+}
+
+static int set_label(struct label_job *l, uint64_t node, const struct strata_buf *text)
+{
+        struct timespec start = strata_metrics_start();
+        char name[STRATA_NAME_MAX + 1];
+        uint64_t id;
+        int r = sfs_labels_find(l->sfs->labels, node, &id, name);
+
+        if (r == -ESTALE)
+                return 0; /* removed while it was open: written to nowhere, as on any file system */
+        if (r == 0)
+                r = strata_label_set(l->sfs->store, id, name, text->len ? text->data : "", text->len);
+        if (r == 0)
+                touch_entry(l, id);
+        strata_metrics_count(l->sfs->store->metrics, STRATA_VERB_LABEL, start, r);
+        if (r < 0)
+                log_label(l->sfs, node, r);
+        return r;
+}
+
+/* True if the label is to be set: if something was written, or if it was only emptied and that was all. */
+static bool is_due(struct sfs_handle *h, bool last)
+{
+        bool ret;
+
+        pthread_mutex_lock(&h->lock);
+        ret = h->label && h->dirty && (h->written || last || h->flushes > 1);
+        pthread_mutex_unlock(&h->lock);
+        return ret;
+}
+
+/* Takes a copy of what is to be set; false if there is nothing. */
+static bool take_text(struct sfs_handle *h, bool last, struct strata_buf *ret)
+{
+        if (!is_due(h, last))
+                return false; /* another close came first */
+        pthread_mutex_lock(&h->lock);
+        strata_buf_add(ret, h->text.len ? h->text.data : "", h->text.len);
+        h->dirty = h->written = false;
+        pthread_mutex_unlock(&h->lock);
+        return true;
+}
+
+static void run_publish(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+        struct strata_buf text = STRATA_BUF_INIT;
+        struct sfs_handle *h = l->h;
+
+        pthread_mutex_lock(&h->order);
+        if (take_text(h, l->last, &text)) {
+                l->result = strata_buf_status(&text);
+                if (l->result == 0)
+                        l->result = set_label(l, h->label, &text);
+                if (h->created)
+                        sfs_labels_end(l->sfs->labels, h->label);
+                h->created = false;
+        }
+        pthread_mutex_unlock(&h->order);
+        strata_buf_free(&text);
+}
+
+/* truncate(2) without an open file. */
+static void run_truncate(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+        struct strata_buf text = STRATA_BUF_INIT;
+        char name[STRATA_NAME_MAX + 1];
+        uint64_t id;
+        int r = sfs_labels_find(l->sfs->labels, l->node, &id, name);
+
+        if (r == 0)
+                r = strata_label_get(l->sfs->store, id, name, &text);
+        if (r == 0 || r == -ENOENT)
+                r = set_length(&text, (size_t)l->size);
+        if (r == 0)
+                r = set_label(l, l->node, &text);
+        strata_buf_free(&text);
+        l->result = r;
+}
+
+static void run_remove(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+        uint64_t id = sfs_node_id(l->node);
+
+        l->result = strata_label_remove(l->sfs->store, id, l->name);
+        if (l->result == 0)
+                touch_entry(l, id);
+}
+
+static void run_rename(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+        uint64_t id = sfs_node_id(l->node), size;
+        struct timespec mtime;
+
+        if ((l->flags & RENAME_NOREPLACE) && strata_label_stat(l->sfs->store, id, l->newname, &size, &mtime) == 0) {
+                l->why = "there is a label of that name";
+                l->result = -EEXIST;
+                return;
+        }
+        l->result = strata_label_rename(l->sfs->store, id, l->name, l->newname);
+        if (l->result == 0)
+                touch_entry(l, id);
+}
+
+/* The end of each job but for its reply: the entry's attributes are asked anew. */
+static void tell_touched(struct label_job *l)
+{
+        if (l->touched)
+                (void)fuse_lowlevel_notify_inval_inode(l->sfs->se, sfs_node(l->touched, SFS_SLOT_ENTRY), -1, 0);
+}
+
+static void done_reply(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+
+        tell_touched(l);
+        fuse_reply_err(l->req, -l->result);
+        free(l);
+}
+
+static void done_release(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+
+        sfs_handle_free(l->h);
+        l->result = 0; /* nobody hears of it any more but the log */
+        done_reply(job);
+}
+
+static void done_truncate(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+
+        if (l->result < 0) {
+                done_reply(job);
+                return;
+        }
+        tell_touched(l);
+        sfs_attr_reply(l->req, l->node);
+        free(l);
+}
+
+static void done_remove(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+        char path[SFS_PATH_MAX];
+
+        if (l->result == 0)
+                sfs_labels_remove(l->sfs->labels, sfs_node_id(l->node), l->name);
+        else
+                strata_log_add(l->sfs->store->log, "unlink", sfs_op_path(l->sfs, l->node, l->name, path, sizeof(path)),
+                               NULL, l->result, "%s", strerror(-l->result));
+        done_reply(job);
+}
+
+static void log_rename(struct sfs *sfs, uint64_t parent, const char *name, uint64_t newparent, const char *newname,
+                       int error, const char *why)
+{
+        char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
+
+        strata_log_add(sfs->store->log, "rename", sfs_op_path(sfs, parent, name, path, sizeof(path)),
+                       sfs_op_path(sfs, newparent, newname, path2, sizeof(path2)), error, "%s",
+                       why ? why : strerror(-error));
+}
+
+static void done_rename(struct sfs_job *job)
+{
+        struct label_job *l = (struct label_job *)job;
+
+        if (l->result == 0)
+                sfs_labels_rename(l->sfs->labels, sfs_node_id(l->node), l->name, l->newname);
+        else
+                log_rename(l->sfs, l->node, l->name, l->node, l->newname, l->result, l->why);
+        done_reply(job);
+}
+
+/* A job for REQ, to be filled in and submitted; NULL, having replied, when out of memory. */
+static struct label_job *new_job(fuse_req_t req, uint64_t node, void (*run)(struct sfs_job *),
+                                 void (*done)(struct sfs_job *))
+{
+        struct label_job *l = calloc(1, sizeof(*l));
+
+        if (!l) {
+                fuse_reply_err(req, ENOMEM);
+                return NULL;
+        }
+        l->job.run = run;
+        l->job.done = done;
+        l->sfs = sfs_of(req);
+        l->req = req;
+        l->node = node;
+        return l;
+}
+
+static void submit(struct label_job *l)
+{
+        sfs_pool_submit(l->sfs->pool, SFS_LANE_LABEL, &l->job);
+}
+
+/* ---- requests ---- */
+
+/* Sets the label of a handle if it is due, then replies. */
+static void publish(fuse_req_t req, struct sfs_handle *h, bool last, void (*done)(struct sfs_job *))
+{
+        struct label_job *l = new_job(req, h->label, run_publish, done);
+
+        if (!l)
+                return;
+        l->h = h;
+        l->last = last;
+        if (is_due(h, last))
+                submit(l);
+        else
+                done(&l->job);
+}
+
+void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs_handle *h = sfs_handle_of(fi);
+
+        (void)ino;
+        pthread_mutex_lock(&h->lock);
+        h->flushes++;
+        pthread_mutex_unlock(&h->lock);
+        publish(req, h, false, done_reply);
+}
+
+void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+        (void)ino;
+        (void)datasync;
+        publish(req, sfs_handle_of(fi), true, done_reply);
+}
+
+void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        (void)ino;
+        publish(req, sfs_handle_of(fi), true, done_release);
+}
+
+void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+        const int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+        struct label_job *l;
+        int r = 0;
+
+        if (!sfs_node_is_label(ino) || (to_set & owner)) {
+                r = sfs_op_refuse(sfs_of(req), "setattr", ino, NULL);
+        } else if ((to_set & FUSE_SET_ATTR_SIZE) && fi) {
+                struct sfs_handle *h = sfs_handle_of(fi);
+
+                pthread_mutex_lock(&h->lock);
+                r = set_length(&h->text, (size_t)attr->st_size);
+                h->dirty = true;
+                pthread_mutex_unlock(&h->lock);
+        } else if (to_set & FUSE_SET_ATTR_SIZE) {
+                l = new_job(req, ino, run_truncate, done_truncate);
+                if (l) {
+                        l->size = attr->st_size;
+                        submit(l);
+                }
+                return;
+        }
+        if (r < 0)
+                fuse_reply_err(req, -r);
+        else
+                sfs_attr_reply(req, ino);
+}
+
+void sfs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+        struct label_job *l;
+
+        if (!sfs_node_is_labels(parent)) {
+                fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "unlink", parent, name));
+                return;
+        }
+        l = new_job(req, parent, run_remove, done_remove);
+        if (l) {
+                snprintf(l->name, sizeof(l->name), "%s", name);
+                submit(l);
+        }
+}
+
+void sfs_label_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
+                      unsigned flags)
+{
+        const char *why = "a label can be renamed within its own labels/ only";
+        int r = parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE) ? -EPERM : 0;
+        struct label_job *l;
+
+        if (r == 0)
+                r = strata_name_check(newname, &why);
+        if (r < 0) {
+                log_rename(sfs_of(req), parent, name, newparent, newname, r, why);
+                fuse_reply_err(req, -r);
+                return;
+        }
+        l = new_job(req, parent, run_rename, done_rename);
+        if (l) {
+                l->flags = flags;
+                snprintf(l->name, sizeof(l->name), "%s", name);
+                snprintf(l->newname, sizeof(l->newname), "%s", newname);
+                submit(l);
+        }
+}
