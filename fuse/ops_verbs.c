@@ -173,12 +173,32 @@ static void describe_busy(struct change_job *c, const char *path, const char *wh
         strata_buf_free(&who);
 }
 
+/* An active snapshot that is not mounted at its fs/: nobody may be at work in a mount that lives on elsewhere. */
+static int apply_bare(struct change_job *c)
+{
+        struct strata *s = c->sfs->store;
+
+        if (c->info.kind == STRATA_ACTIVE && (c->change == COMMIT || c->change == REMOVE) && c->info.id &&
+            strata_mount_lives_on(s, c->info.id)) {
+                set_why(c,
+                        "a mount of it from an earlier run of this program, or one that was unmounted lazily, is still "
+                        "used by some process; end that process first");
+                return -EBUSY;
+        }
+        return apply(c);
+}
+
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
 static int commit_mounted(struct change_job *c, const char *path)
 {
         struct strata *s = c->sfs->store;
         int r = strata_mount_freeze(s, path);
+        dev_t dev;
 
+        if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
+                c->mounted = false; /* unmounted by somebody else */
+                return apply_bare(c);
+        }
         if (r < 0) {
                 if (r == -EBUSY)
                         describe_busy(c, path, "a file below fs/ is open for writing", true);
@@ -229,11 +249,12 @@ static int remove_mounted(struct change_job *c, const char *path)
         }
         keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
-        if (r == -EINVAL)
-                r = 0; /* unmounted by somebody else */
         if (r == -EBUSY)
                 describe_busy(c, path, "its fs/ is in use", false);
-        if (r == 0) {
+        if (r == -EINVAL) {
+                c->mounted = false; /* unmounted by somebody else */
+                r = apply_bare(c);
+        } else if (r == 0) {
                 c->mounted = false;
                 if (c->info.kind == STRATA_ACTIVE)
                         strata_mount_left(c->sfs->store, c->info.id);
@@ -267,7 +288,7 @@ static void run_change(struct sfs_job *job)
         else if (c->mounted && c->change == REMOVE)
                 c->result = remove_mounted(c, path);
         else
-                c->result = apply(c);
+                c->result = c->mounted ? apply(c) : apply_bare(c);
 }
 
 static const char *const operation_of[] = {
@@ -308,6 +329,9 @@ static void start_change(struct change_job *c)
                 c->claimed = claim != SFS_CLAIM_BUSY;
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
         }
+        if (claim == SFS_CLAIM_BARE && c->info.kind == STRATA_ACTIVE && c->info.id &&
+            (c->change == COMMIT || c->change == REMOVE) && strata_mount_was_left(c->sfs->store, c->info.id))
+                claim = SFS_CLAIM_BUSY; /* to be looked at on the inner side */
         if (claim == SFS_CLAIM_BARE || (claim == SFS_CLAIM_MOUNTED && (c->change == RENAME || c->change == EXCHANGE))) {
                 c->result = apply(c);
                 done_change(&c->job);

@@ -150,6 +150,21 @@ bool strata_mount_was_cut_off(struct strata *s, uint64_t id)
         return read_mark(s, id, &same_boot, &was_volatile) == 0 && !same_boot && was_volatile;
 }
 
+bool strata_mount_was_left(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
+        return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool strata_mount_lives_on(struct strata *s, uint64_t id)
+{
+        bool same_boot, was_volatile;
+
+        return read_mark(s, id, &same_boot, &was_volatile) == 0 && same_boot && upper_in_use(s, id);
+}
+
 /* Looks at what the last mount of an active snapshot left, and notes the coming one. */
 static int begin_active(struct strata *s, const struct strata_info *info)
 {

@@ -68,6 +68,15 @@ bool strata_mount_was_cut_off(struct strata *s, uint64_t id);
 /* Drops what an earlier run made its marks from; once, before any mount. */
 void strata_mount_forget_marks(struct strata *s);
 
+/* True if active snapshot ID is marked as mounted: now, or by a program that was killed. Any thread may ask. */
+bool strata_mount_was_left(struct strata *s, uint64_t id);
+
+/*
+ * True if a mount of active snapshot ID lives on in some process, off the tree: its program was killed, or somebody
+ * unmounted it lazily. Not to be asked while it is mounted. Moves the working directory as strata_mount_attach() does.
+ */
+bool strata_mount_lives_on(struct strata *s, uint64_t id);
+
 /* To be called once an active snapshot's mount is gone: it was left in order. */
 void strata_mount_left(struct strata *s, uint64_t id);
 

@@ -201,6 +201,29 @@ for ROUND in 1 2 3 4 5 6; do
     clear_all
 done
 
+# A mount that lives on in a process, its program killed or itself unmounted lazily: nobody commits or removes below it
+for how in killed unmounted; do
+    t mkdir "$MNT/active/on"
+    # shellcheck disable=SC2016
+    spawn sh -c 'exec 3>>"$0"; echo written >&3; exec sleep 1000' "$MNT/active/on/fs/file"
+    holder=$SPAWNED
+    ok "$how: somebody writes to it" wait_until 50 test -s "$MNT/active/on/fs/file"
+    if [ "$how" = killed ]; then
+        kill_only
+        back "$how"
+    else
+        umount -l "$MNT/active/on/fs"
+    fi
+    fails "$how: its commit is refused" EBUSY rename "$MNT/active/on" "$MNT/snapshots/on"
+    logged "$how: with the reason" rename active/on EBUSY "end that process"
+    fails "$how: so is its removal" EBUSY rmdir "$MNT/active/on"
+    fails "$how: and a second mount" EBUSY opendir "$MNT/active/on/fs"
+    unspawn "$holder"
+    works "$how: after its end it can be committed" rename "$MNT/active/on" "$MNT/snapshots/on"
+    ok "$how: with what was written" test -s "$MNT/snapshots/on/fs/file"
+    t rmdir "$MNT/snapshots/on"
+done
+
 ok "the store is settled" wait_until 100 settled
 is "and holds what it held at first" "$(count "$STORE/layers")" 3
 is "with the label of then" "$(t cat "$MNT/snapshots/base/labels/key")" value
