@@ -67,6 +67,8 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
         p = malloc(sizeof(*p));
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, id);
+        if (e)
+                sfs_live_asked(e, tid);
         if (sfs_ticket_take_error(&a->tickets, id, tid, &error)) {
                 r = -error;
         } else if (e && e->state == SFS_MOUNTED && !e->suspect) {
@@ -138,6 +140,9 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
 
         *error = 0;
         pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, id);
+        if (e)
+                sfs_live_asked(e, fuse_req_ctx(req)->pid);
         if (sfs_ticket_take(&a->tickets, id, fuse_req_ctx(req)->pid, error) && !*error) {
                 e = sfs_live_get(a, id);
                 if (!e || !p)

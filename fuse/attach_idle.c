@@ -173,8 +173,25 @@ static void forget_stale(struct sfs_attach *a)
         pthread_mutex_unlock(&a->lock);
 }
 
+/* Looks once more at what was mounted a second ago: attach_mount.c, settle() tells how it may have been lost. */
+static void look_again(struct sfs_attach *a)
+{
+        time_t now = sfs_live_now();
+
+        pthread_mutex_lock(&a->lock);
+        for (struct sfs_live *e = a->entries; e; e = e->hh.next) {
+                if (e->state != SFS_MOUNTED || !e->fresh || now <= e->since)
+                        continue;
+                e->fresh = false;
+                if (!sfs_live_mount(a, e))
+                        break;
+        }
+        pthread_mutex_unlock(&a->lock);
+}
+
 void sfs_attach_tick(struct sfs_attach *a)
 {
+        look_again(a);
         if (a->sfs->expire)
                 release_idle(a);
         forget_stale(a);

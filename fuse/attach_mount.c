@@ -12,6 +12,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
+
+#define SETTLE_LOOKS 3 /* a millisecond apart */
+#define TRIES_MAX 20   /* how often a mount is begun anew */
 
 /* True while the entry was not claimed, nor handed to another job, since this one was sent. */
 static bool is_mine(struct sfs_mount_job *m)
@@ -52,6 +56,64 @@ static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bo
         return 0;
 }
 
+/* Attaches what an earlier try of this job made and lost, or a new mount. -EAGAIN: the name FD was opened by is gone.
+ */
+static int attach(struct sfs_mount_job *m, const struct strata_info *info, int fd)
+{
+        struct strata *s = m->a->sfs->store;
+        int r;
+
+        r = m->keep >= 0 ? strata_mount_move(m->keep, fd) : strata_mount_attach(s, info, fd, &m->dev);
+        if (r == 0 && m->keep >= 0)
+                strata_close(steal_fd(&m->keep));
+        return r == -ENOENT ? -EAGAIN : r;
+}
+
+/*
+ * Linux 6.16 and later: of several threads that look up a name for the first time at the same moment, one that waited
+ * for the other's answer may take the new name for outdated (fs/fuse/dir.c, fuse_lookup(): d_time is set after the name
+ * can be seen) and drop it, with what is mounted there by then. It does so at once, unless it is preempted: so where
+ * many ask at the same moment, nobody is let in before they had the time to. -EAGAIN: what was attached is lost; a copy
+ * is in m->keep.
+ */
+static int settle(struct sfs_mount_job *m, const struct strata_info *info)
+{
+        const struct timespec pause = { .tv_nsec = 1000000 };
+        cleanup_fd int fd = -1;
+        bool is_mounted = false;
+        int r = open_fs(m->a->sfs, info, &fd, &is_mounted);
+
+        if (r == 0 && !is_mounted)
+                r = -EAGAIN;
+        if (r < 0)
+                return r;
+        m->keep = strata_mount_copy(fd);
+        for (int i = 0; i < SETTLE_LOOKS && m->keep >= 0; i++) {
+                int copy;
+
+                nanosleep(&pause, NULL);
+                copy = strata_mount_copy(fd); /* of what is attached somewhere only */
+                if (copy < 0)
+                        return -EAGAIN;
+                strata_close(copy);
+        }
+        strata_close(steal_fd(&m->keep));
+        return 0;
+}
+
+static bool is_crowded(struct sfs_mount_job *m)
+{
+        struct sfs_attach *a = m->a;
+        struct sfs_live *e;
+        bool ret;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, m->id);
+        ret = e && e->crowded;
+        pthread_mutex_unlock(&a->lock);
+        return ret;
+}
+
 static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
 {
         struct sfs *sfs = m->a->sfs;
@@ -64,7 +126,10 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
         /* With fs/ open, the kernel knows it, and no claim overtakes any more. */
         if (!is_mine(m))
                 return -ECANCELED;
-        return is_mounted ? strata_mount_device(fd, &m->dev) : strata_mount_attach(sfs->store, info, fd, &m->dev);
+        if (is_mounted)
+                return strata_mount_device(fd, &m->dev);
+        r = attach(m, info, fd);
+        return r == 0 && is_crowded(m) ? settle(m, info) : r;
 }
 
 static void log_failure(struct sfs *sfs, const struct strata_info *info, int error)
@@ -96,11 +161,42 @@ static void run_mount(struct sfs_job *job)
                         break;
         }
         m->expires = info.kind != STRATA_ACTIVE;
+        if (m->result == -EAGAIN && m->tries < TRIES_MAX)
+                return; /* begun anew, see again() */
+        strata_close(steal_fd(&m->keep));
         if (m->result < 0 && !is_mine(m))
                 return;
         strata_metrics_count(sfs->store->metrics, STRATA_VERB_MOUNT, start, m->result);
         if (m->result < 0 && info.name[0])
                 log_failure(sfs, &info, m->result);
+}
+
+/*
+ * The name was dropped, so those who ask about it now ask about an unknown one, and the walk of this job would wait for
+ * them: they are sent on another walk before. True if the job is under way again.
+ */
+static bool again(struct sfs_mount_job *m)
+{
+        struct sfs_attach *a = m->a;
+        struct sfs_parked *lookups = NULL;
+        time_t now = sfs_live_now();
+        struct sfs_live *e;
+
+        if (m->result != -EAGAIN || m->tries >= TRIES_MAX)
+                return false;
+        m->tries++;
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, m->id);
+        if (e)
+                lookups = sfs_live_unpark(e, true, now);
+        for (struct sfs_parked *p = lookups; p; p = p->next)
+                sfs_ticket_give(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, now);
+        pthread_mutex_unlock(&a->lock);
+        if (lookups)
+                sfs_attach_arm(a, m->id);
+        sfs_live_answer(lookups, m->id, -ESTALE);
+        sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);
+        return true;
 }
 
 static void done_mount(struct sfs_job *job)
@@ -111,6 +207,8 @@ static void done_mount(struct sfs_job *job)
         time_t now = sfs_live_now();
         struct sfs_live *e;
 
+        if (again(m))
+                return;
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
@@ -119,7 +217,8 @@ static void done_mount(struct sfs_job *job)
                 e->parked = NULL;
                 e->suspect = false;
                 if (m->result == 0) {
-                        e->dev = m->dev;
+                        e->dev = m->dev ? m->dev : e->dev;
+                        e->fresh = !m->is_look;
                         e->expires = m->expires;
                         e->idle_mark = false;
                         e->next_try = now + a->sfs->expire;
@@ -145,6 +244,7 @@ bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
 
         if (!m)
                 return false;
+        m->is_look = e->state == SFS_MOUNTED;
         sfs_live_set(a, e, SFS_MOUNTING);
         e->job = m->number;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);

@@ -96,8 +96,6 @@ int sfs_attr_get(struct sfs *sfs, uint64_t node, struct stat *st, double *timeou
                         *timeout = SFS_FOREVER; /* the kernel asks anew after each change that it made */
                 return 0;
         }
-        if (sfs_node_slot(node) == SFS_SLOT_GHOST)
-                return -ENOENT;
         r = strata_entry_info(sfs->store, sfs_node_id(node), &info);
         if (r < 0)
                 return r;

@@ -82,7 +82,17 @@ void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state
 {
         e->state = state;
         e->since = sfs_live_now();
+        e->toucher = 0;
+        e->crowded = false;
         pthread_cond_broadcast(&a->settled);
+}
+
+void sfs_live_asked(struct sfs_live *e, pid_t tid)
+{
+        if (!e->toucher)
+                e->toucher = tid;
+        else if (e->toucher != tid)
+                e->crowded = true;
 }
 
 void sfs_live_park(struct sfs_live *e, struct sfs_parked *p, fuse_req_t req, bool lookup)
@@ -139,6 +149,7 @@ struct sfs_mount_job *sfs_live_job(struct sfs_attach *a, uint64_t id, void (*run
         m->job.done = done;
         m->a = a;
         m->id = id;
+        m->keep = -1;
         m->number = ++a->last_job;
         a->n_jobs++;
         return m;

@@ -40,6 +40,9 @@ struct sfs_live {
         time_t next_try; /* of MOUNTED: when to try to release it */
         bool expires;    /* views and snapshots */
         bool suspect;    /* MOUNTED, but somebody got to the bare directory: look again */
+        bool fresh;      /* MOUNTED, and not looked at again since */
+        pid_t toucher;   /* of MOUNTING: the first thread that asked */
+        bool crowded;    /* of MOUNTING: others asked as well */
         bool idle_mark;  /* the last try set the kernel's mark of idleness */
         dev_t dev;       /* of what is mounted; 0: not known */
         pid_t walk_anew; /* this inner thread's next GETATTR of the entry gets ESTALE */
@@ -70,8 +73,11 @@ struct sfs_mount_job {
         uint64_t id;
         uint64_t number;
         int result;
-        bool expires; /* of a mount: what it is may be released when idle */
-        bool marked;  /* of a release: the kernel noted it as idle, this try may succeed */
+        int keep;       /* of a mount: a copy of what was attached and got lost, to be attached again; or -1 */
+        unsigned tries; /* of a mount: how often it was begun anew */
+        bool is_look;   /* of a mount: it was mounted when this began */
+        bool expires;   /* of a mount: what it is may be released when idle */
+        bool marked;    /* of a release: the kernel noted it as idle, this try may succeed */
         dev_t dev;
 };
 
@@ -83,6 +89,9 @@ struct sfs_live *sfs_live_get(struct sfs_attach *a, uint64_t id);
 void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e);
 
 void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state);
+
+/* Thread TID asked about E, in whatever way. */
+void sfs_live_asked(struct sfs_live *e, pid_t tid);
 
 /* Takes P, an empty one, to wait with REQ at E. */
 void sfs_live_park(struct sfs_live *e, struct sfs_parked *p, fuse_req_t req, bool lookup);

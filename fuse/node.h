@@ -32,7 +32,6 @@ enum sfs_slot {
         SFS_SLOT_USAGE,
         SFS_SLOT_LABELS,
         SFS_SLOT_CHILDREN,
-        SFS_SLOT_GHOST = 255, /* what `mkdir KEY@PARENT` answers with: a name that is not kept */
 };
 
 #define SFS_LABEL_BIT (UINT64_C(1) << 63)

@@ -76,13 +76,12 @@ void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
                 clock_gettime(CLOCK_REALTIME_COARSE, &now); /* it is made, whatever there is to say of it */
                 sfs_attr_of_entry(sfs, id, now, &e.attr);
         }
-        if (pair.parent[0]) {
-                /* The name with '@' is not kept: what it led to goes with the next look. */
-                e.ino = e.attr.st_ino = sfs_node(id, SFS_SLOT_GHOST);
-                e.attr_timeout = 0;
-        } else {
-                e.entry_timeout = SFS_FOREVER;
-        }
+        /*
+         * The name with '@' is not kept: it is valid for no time. The kernel gives what it has made under it the name
+         * KEY at the first look, as a directory can't have two: so none of many who then touch it at once finds that
+         * name half made (attach_mount.c, settle()).
+         */
+        e.entry_timeout = pair.parent[0] ? 0 : SFS_FOREVER;
         fuse_reply_entry(req, &e);
 }
 

@@ -31,7 +31,7 @@ struct worker {
         struct queue *queue; /* of a lane, or NULL for a service */
         sfs_service service;
         pthread_t thread;
-        atomic_int tid; /* 0 until it runs */
+        atomic_int tid; /* 0 until it runs, -1 once it has ended: its number may be given to others then */
 };
 
 struct sfs_pool {
@@ -109,14 +109,13 @@ static void *worker_main(void *arg)
         atomic_store(&w->tid, gettid());
         /* A working directory of its own: mounting moves it. */
         (void)unshare(CLONE_FS);
-        if (w->service) {
+        if (w->service)
                 w->service(w->pool->data);
-                return NULL;
-        }
-        while ((job = queue_pop(w->queue))) {
+        while (!w->service && (job = queue_pop(w->queue))) {
                 job->run(job);
                 queue_push(&w->pool->finished, job);
         }
+        atomic_store(&w->tid, -1);
         return NULL;
 }
 

@@ -231,6 +231,18 @@ int strata_mount_thaw(struct strata *s, const char *path)
         return s->mount_api->set_read_only(s, path, false);
 }
 
+int strata_mount_copy(int fd)
+{
+        int copy = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+        return copy < 0 ? -errno : copy;
+}
+
+int strata_mount_move(int copy, int target_fd)
+{
+        return move_mount(copy, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
 int strata_mount_detach(const char *path, int flags)
 {
         return umount2(path, flags | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;

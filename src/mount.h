@@ -59,6 +59,15 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
 int strata_mount_freeze(struct strata *s, const char *path);
 int strata_mount_thaw(struct strata *s, const char *path);
 
+/*
+ * A copy of the mount whose root is FD, attached nowhere, of the same superblock: a descriptor, or -errno. -EINVAL if
+ * the mount is attached nowhere any more.
+ */
+int strata_mount_copy(int fd);
+
+/* Attaches such a copy to the directory TARGET_FD (O_PATH). -ENOENT if that has lost its name. */
+int strata_mount_move(int copy, int target_fd);
+
 /* umount2(PATH, FLAGS), never following a link. */
 int strata_mount_detach(const char *path, int flags);
 

@@ -233,6 +233,15 @@ for way in overlay read mkdir; do
     is "… and exactly one mount" "$(mounts_at "$MNT/views/one-view$n/fs")" 1
 done
 
+# On a name that the kernel is just told of, one looker may drop what another has found, with its mount
+bad=''
+for i in $(seq 60); do
+    view "crowd$i"
+    got=$(limit "$HELPERS/b_race" 50 overlay "$MNT/views/crowd$i/fs")
+    [ "$got" = "ok 50" ] || bad+="$i: $got "
+done
+is "fifty processes on each of sixty views just made" "$bad" ""
+
 # ---- after an expiry -----------------------------------------------------
 
 # Mounts are soon gone again here, so what counts is not to land on the device of the bare folder
