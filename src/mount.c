@@ -213,6 +213,34 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
         return r;
 }
 
+int strata_mount_open_lower(struct strata *s, const struct strata_info *info, int *ret)
+{
+        cleanup_chain struct strata_chain chain = { 0 };
+        struct strata_mount_spec spec = {
+                .source = "stratafs:lower",
+                .chain = &chain,
+                .read_only = true,
+                .restricted = true,
+        };
+        struct strata_info parent;
+        int r;
+
+        if (fchdir(s->layers_fd) < 0)
+                return -errno;
+        if (!info->parent) {
+                int fd = openat(s->root_fd, "empty", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+                if (fd < 0)
+                        return -errno;
+                *ret = fd;
+                return 0;
+        }
+        r = strata_entry_parent(s, info, &parent);
+        if (r == 0)
+                r = strata_chain_get(s, &parent, &chain);
+        return r < 0 ? r : s->mount_api->open(s, &spec, ret);
+}
+
 int strata_mount_freeze(struct strata *s, const char *path)
 {
         const struct timespec pause = { .tv_nsec = 2000000 };

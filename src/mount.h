@@ -32,6 +32,9 @@ struct strata_mount_api {
         /* Mounts SPEC on the directory TARGET_FD (O_PATH); *DEV then is its device, or 0 if it is not known. */
         int (*attach)(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev);
 
+        /* Mounts SPEC where nobody sees it; *RET is its root, open for reading. */
+        int (*open)(struct strata *s, const struct strata_mount_spec *spec, int *ret);
+
         /* Makes the superblock mounted at PATH read-only (-EBUSY: a file is open for writing) or writable again. */
         int (*set_read_only)(struct strata *s, const char *path, bool read_only);
 };
@@ -54,6 +57,13 @@ const struct strata_mount_api *strata_mount_choose(bool force_old);
  * both. *DEV then is the device of what is mounted, or 0 if it is not known.
  */
 int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev);
+
+/*
+ * The merged view of all layers below the one that INFO's entry has of its own, read-only and mounted where nobody sees
+ * it, as a directory open for reading; without any, the store's empty directory. It is gone with the last descriptor of
+ * it. Moves the working directory as strata_mount_attach() does. Errors as there.
+ */
+int strata_mount_open_lower(struct strata *s, const struct strata_info *info, int *ret);
 
 /* Freezes or thaws the superblock mounted at PATH, all its bind mounts and namespaces included. */
 int strata_mount_freeze(struct strata *s, const char *path);

@@ -82,11 +82,12 @@ static int set_options(struct strata *s, int fd, const struct strata_mount_spec 
         return r;
 }
 
-static int new_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev)
+/* Makes SPEC's mount, attached nowhere. A descriptor of it (O_PATH), or -errno. */
+static int make_mount(struct strata *s, const struct strata_mount_spec *spec)
 {
-        cleanup_fd int fs = fsopen("overlay", FSOPEN_CLOEXEC), mnt = -1;
+        cleanup_fd int fs = fsopen("overlay", FSOPEN_CLOEXEC);
         unsigned attributes = 0;
-        int r;
+        int r, mnt;
 
         if (fs < 0)
                 return -errno;
@@ -102,11 +103,32 @@ static int new_attach(struct strata *s, const struct strata_mount_spec *spec, in
         if (spec->restricted)
                 attributes |= MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
         mnt = fsmount(fs, FSMOUNT_CLOEXEC, attributes);
+        return mnt < 0 ? -errno : mnt;
+}
+
+static int new_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev)
+{
+        cleanup_fd int mnt = make_mount(s, spec);
+
         if (mnt < 0)
-                return -errno;
+                return mnt;
         if (move_mount(mnt, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
                 return -errno;
         return strata_mount_device(mnt, dev);
+}
+
+static int new_open(struct strata *s, const struct strata_mount_spec *spec, int *ret)
+{
+        cleanup_fd int mnt = make_mount(s, spec);
+        int fd;
+
+        if (mnt < 0)
+                return mnt;
+        fd = openat(mnt, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        *ret = fd;
+        return 0;
 }
 
 static int new_set_read_only(struct strata *s, const char *path, bool read_only)
@@ -126,5 +148,6 @@ const struct strata_mount_api strata_mount_new = {
         .name = "new",
         .max_options = 0,
         .attach = new_attach,
+        .open = new_open,
         .set_read_only = new_set_read_only,
 };

@@ -10,10 +10,13 @@
 #include "util/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define OPTIONS_MAX 4095 /* bytes with the NUL */
 
@@ -37,11 +40,10 @@ size_t strata_mount_options_length(const struct strata_chain *chain)
         return strata_buf_status(&buf) < 0 ? SIZE_MAX : buf.len + 1;
 }
 
-static int old_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev)
+static int mount_at(struct strata *s, const struct strata_mount_spec *spec, const char *target)
 {
         cleanup_buf struct strata_buf options = STRATA_BUF_INIT;
         unsigned long flags = 0;
-        char target[64];
         int r;
 
         if (strata_mount_options_length(spec->chain) > OPTIONS_MAX)
@@ -58,11 +60,40 @@ static int old_attach(struct strata *s, const struct strata_mount_spec *spec, in
                 flags |= MS_RDONLY;
         if (spec->restricted)
                 flags |= MS_NOSUID | MS_NODEV;
+        return mount(spec->source, target, "overlay", flags, options.data) < 0 ? -errno : 0;
+}
+
+static int old_attach(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev)
+{
+        char target[64];
+        int r;
+
         snprintf(target, sizeof(target), "/proc/thread-self/fd/%d", target_fd);
-        if (mount(spec->source, target, "overlay", flags, options.data) < 0)
+        r = mount_at(s, spec, target);
+        if (r == 0)
+                *dev = 0; /* TARGET still names the directory below */
+        return r;
+}
+
+/* For an instant the mount is on a directory of the layer on top; the thread's ID tells such directories apart. */
+static int old_open(struct strata *s, const struct strata_mount_spec *spec, int *ret)
+{
+        char target[STRATA_ID_PATH_MAX];
+        int fd, r;
+
+        snprintf(target, sizeof(target), "%" PRIu64 "/lower.%d", spec->chain->lowers[0], (int)gettid());
+        if (mkdirat(s->layers_fd, target, 0700) < 0 && errno != EEXIST)
                 return -errno;
-        *dev = 0; /* TARGET still names the directory below */
-        return 0;
+        r = mount_at(s, spec, target);
+        if (r == 0) {
+                fd = openat(s->layers_fd, target, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                r = fd < 0 ? -errno : 0;
+                (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
+        }
+        (void)unlinkat(s->layers_fd, target, AT_REMOVEDIR);
+        if (r == 0)
+                *ret = fd;
+        return r;
 }
 
 static int old_set_read_only(struct strata *s, const char *path, bool read_only)
@@ -78,5 +109,6 @@ const struct strata_mount_api strata_mount_old = {
         .name = "old",
         .max_options = OPTIONS_MAX,
         .attach = old_attach,
+        .open = old_open,
         .set_read_only = old_set_read_only,
 };

@@ -146,6 +146,21 @@ static void sweep_label_files(struct strata *s, uint64_t id)
         }
 }
 
+/* Where mount_old.c mounts for an instant: a kill may have come just then. */
+static void sweep_lower(struct strata *s, uint64_t id)
+{
+        cleanup_dir DIR *dir = NULL;
+        char path[STRATA_ID_PATH_MAX];
+        struct dirent *de;
+
+        snprintf(path, sizeof(path), "%" PRIu64, id);
+        if (open_listing(s->layers_fd, path, &dir) < 0)
+                return;
+        while ((de = readdir(dir)))
+                if (strncmp(de->d_name, "lower.", 6) == 0)
+                        (void)unlinkat(dirfd(dir), de->d_name, AT_REMOVEDIR);
+}
+
 static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX];
@@ -186,6 +201,7 @@ static void sweep_layer(struct strata *s, uint64_t id)
                 strata_record_discard(s, id); /* of a step that did not come; nobody is at one now */
                 strata_op_end(s, &op);
         }
+        sweep_lower(s, id);
         sweep_marks(s, id);
         sweep_label_files(s, id);
 }
