@@ -45,5 +45,5 @@ int main(void)
                                                 test_mount_teardown),
         };
 
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        return cmocka_run_group_tests_name("mount_lower", tests, test_private_mounts, NULL);
 }
