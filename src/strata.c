@@ -6,6 +6,7 @@
 #include "metrics.h"
 #include "mount.h"
 #include "store.h"
+#include "storefs.h"
 #include "trash.h"
 #include "util/buf.h"
 #include "util/io.h"
@@ -72,12 +73,14 @@ int strata_open(const char *path, const struct strata_config *config, struct str
                 r = strata_trash_new(&s->trash);
         if (r == 0)
                 r = strata_store_open(s, path, why);
+        s->in_userns = in_user_namespace();
+        if (r == 0)
+                r = strata_storefs_check(s, why);
         if (r < 0) {
                 strata_store_close(s, false);
                 strata_free(s);
                 return r;
         }
-        s->in_userns = in_user_namespace();
         read_boot_id(s);
         strata_mount_forget_marks(s);
         s->mount_api = strata_mount_choose(config->old_mount_api);
