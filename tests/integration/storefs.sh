@@ -32,8 +32,6 @@ refused() {
 
 # ---- what can't carry a store --------------------------------------------
 
-disk vfat 16 mkfs.vfat
-refused "vfat" "$DISKS/vfat/store" "no symbolic links"
 mkdir "$BASE/l" "$BASE/u" "$BASE/w" "$BASE/o"
 mount -t overlay -o "lowerdir=$BASE/l,upperdir=$BASE/u,workdir=$BASE/w" o "$BASE/o"
 refused "an overlay" "$BASE/o/store" "overlay itself"
@@ -45,7 +43,7 @@ umount "$BASE/bind"
 disk ro 16 mkfs.ext4 -q
 mount -o remount,ro "$DISKS/ro"
 refused "a read-only one" "$DISKS/ro/store" "Read-only"
-umount "$DISKS/ro" "$DISKS/vfat"
+umount "$DISKS/ro"
 
 # ---- a full disk ---------------------------------------------------------
 
@@ -60,6 +58,7 @@ for fs in ext4 xfs btrfs; do
     ballast=$DISKS/$fs/ballast
     snapshot base
     prepare work base
+    prepare spare base
     echo before >"$MNT/active/work/fs/kept"
     sync -f "$DISKS/$fs"
     before=$(state)
@@ -76,7 +75,7 @@ for fs in ext4 xfs btrfs; do
     logged "$fs, full: prepare is logged" mkdir "active/fill$n@base" ENOSPC
     nok "$fs, full: what was not made is not there" test -e "$MNT/active/fill$n"
     status=$(errno write "$MNT/active/work/fs/kept" "$(head -c 100000 /dev/zero | tr '\0' x)")
-    like "$fs, full: writing below fs/" "$status" '^(ENOSPC|ok)$'
+    like "$fs, full: writing below fs/" "$status" '^(ENOSPC|EIO|ok)$' # EIO: a short write
     got=ok m=0
     while [ "$got" = ok ] && [ "$m" -lt 2000 ]; do
         m=$((m + 1))
@@ -91,7 +90,7 @@ for fs in ext4 xfs btrfs; do
         ok "$fs, full: it is still active" test -e "$MNT/active/work/info"
     fi
     ok "$fs, full: the old files are there" test "$(t cat "$MNT/snapshots/base/fs/f")" = base
-    ok "$fs, full: a removal works" t rmdir "$MNT/active/fill1"
+    ok "$fs, full: a removal works" t rmdir "$MNT/active/spare"
 
     rm -f "$ballast" "$ballast.2"
     for entry in "$MNT"/active/fill*; do t rmdir "$entry" || diag "can't remove $entry"; done
