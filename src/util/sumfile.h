@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A short text kept in a file with its checksum: what can be computed again, and must not be believed if damaged. */
+#ifndef STRATA_SUMFILE_H
+#define STRATA_SUMFILE_H
+
+#include <stddef.h>
+
+#define STRATA_SUMFILE_MAX 256 /* bytes of the text with a NUL */
+
+/*
+ * Puts TEXT, lines with a newline each, and a last line "xxh3: " with the XXH3-64 of them in the file PATH below DIRFD,
+ * in one step by way of PATH.new. Not synced. 0 or -errno.
+ */
+int strata_sumfile_write(int dirfd, const char *path, const char *text, size_t len);
+
+/* The text, as a string. -ENOENT without a file, -EUCLEAN for a damaged one. */
+int strata_sumfile_read(int dirfd, const char *path, char ret[STRATA_SUMFILE_MAX]);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The xattrs of an object in a layer as its user sees them: without overlayfs' own. */
+#ifndef STRATA_XATTRS_H
+#define STRATA_XATTRS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Called for each; NAME and VALUE are borrowed. 0 or a negative errno, which ends it. */
+typedef int (*strata_xattr_fn)(void *data, const char *name, const void *value, size_t len);
+
+/*
+ * Calls FN for the xattrs of FD, or, if that is below 0, of the path PATH (a last link not followed), in byte order of
+ * their names. Overlayfs' own, which begin with PREFIX, are left out; escaped ones ("trusted.overlay.overlay.x", an
+ * overlay inside ours) are given as what they stand for. PREFIX may be NULL. What vanishes meanwhile is passed over.
+ */
+int strata_xattrs_each(int fd, const char *path, const char *prefix, strata_xattr_fn fn, void *data);
+
+/* 1 if both have the same; 0; -errno. Either as above. */
+int strata_xattrs_equal(int fd, const char *path, const char *prefix, int other_fd);
+
+#endif
