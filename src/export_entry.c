@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The archive has to be the same bytes at every read, and what container tools make of their layers: OCI image-spec,
+ * layer.md. So: full pax, as the restricted form drops nanoseconds; no access and change times, no user names; ACLs as
+ * the xattrs that the kernel keeps them in; file capabilities without the user namespace they were set in.
+ */
+#include "export_entry.h"
+
+#include "export_sparse.h"
+#include "util/cleanup.h"
+#include "util/hash.h"
+#include "xattrs.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <endian.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#define READ_AT_ONCE ((size_t)256 << 10)
+#define LARGE ((off_t)1 << 20)   /* bytes from which on the kernel is told to read ahead more */
+#define ZEROES ((size_t)1 << 30) /* of address space, all of it the one page of zeroes */
+#define WHITEOUT ".wh."          /* OCI image-spec, layer.md, "Whiteouts" */
+#define OPAQUE ".wh..wh..opq"
+
+/* An inode with several links, and where it stands in the archive. */
+struct first {
+        struct {
+                dev_t dev;
+                ino_t ino;
+        } key;
+        UT_hash_handle hh;
+        int oom;
+        char path[];
+};
+
+struct strata_export_entries {
+        struct strata_export_sink sink;
+        const char *prefix;
+        struct archive *plain;  /* writes what is ASCII, without a header for it */
+        struct archive *binary; /* writes other names, byte for byte */
+        struct archive_entry *entry;
+        struct first *firsts;
+        char *zeroes;
+        char *chunk; /* READ_AT_ONCE bytes, for files with holes */
+        int error;   /* of the sink, while libarchive is between it and us */
+};
+
+static la_ssize_t write_out(struct archive *a, void *data, const void *bytes, size_t len)
+{
+        struct strata_export_entries *x = data;
+
+        x->error = x->sink.write(x->sink.data, bytes, len);
+        if (x->error == 0)
+                return (la_ssize_t)len;
+        archive_set_error(a, -x->error, "the reader has gone");
+        return -1;
+}
+
+/* What libarchive's RESULT means: a warning is none here, as all it warns of is in an extended header too. */
+static int status(struct strata_export_entries *x, struct archive *a, la_ssize_t result)
+{
+        if (result >= ARCHIVE_WARN)
+                return 0;
+        if (x->error < 0)
+                return x->error;
+        return archive_errno(a) == ENOMEM ? -ENOMEM : -EIO;
+}
+
+static struct archive *writer_new(struct strata_export_entries *x, const char *charset)
+{
+        struct archive *a = archive_write_new();
+
+        /* No blocks of a tape drive: the bytes go on as they come, and a file's data without a copy. */
+        if (a && archive_write_set_format_pax(a) == ARCHIVE_OK &&
+            archive_write_set_bytes_per_block(a, 0) == ARCHIVE_OK &&
+            archive_write_set_option(a, "pax", "xattrheader", "SCHILY") == ARCHIVE_OK &&
+            (!charset || archive_write_set_option(a, "pax", "hdrcharset", charset) == ARCHIVE_OK) &&
+            archive_write_open(a, x, NULL, write_out, NULL) == ARCHIVE_OK)
+                return a;
+        archive_write_free(a);
+        return NULL;
+}
+
+int strata_export_entries_new(const struct strata_export_sink *sink, const char *prefix,
+                              struct strata_export_entries **ret)
+{
+        struct strata_export_entries *x = calloc(1, sizeof(*x));
+
+        if (!x)
+                return -ENOMEM;
+        x->sink = *sink;
+        x->prefix = prefix;
+        x->plain = writer_new(x, NULL);
+        x->binary = writer_new(x, "BINARY");
+        x->entry = archive_entry_new();
+        if (!x->plain || !x->binary || !x->entry) {
+                strata_export_entries_free(x);
+                return -ENOMEM;
+        }
+        *ret = x;
+        return 0;
+}
+
+static void writer_free(struct archive *a)
+{
+        if (!a)
+                return;
+        archive_write_fail(a); /* or it would write an end of its own */
+        archive_write_free(a);
+}
+
+void strata_export_entries_free(struct strata_export_entries *x)
+{
+        struct first *first, *next;
+
+        if (!x)
+                return;
+        HASH_ITER(hh, x->firsts, first, next) {
+                HASH_DEL(x->firsts, first);
+                free(first);
+        }
+        writer_free(x->plain);
+        writer_free(x->binary);
+        archive_entry_free(x->entry);
+        if (x->zeroes)
+                munmap(x->zeroes, ZEROES);
+        free(x->chunk);
+        free(x);
+}
+
+int strata_export_entries_end(struct strata_export_entries *x)
+{
+        return status(x, x->plain, archive_write_close(x->plain));
+}
+
+static bool is_ascii(const char *s)
+{
+        for (; s && *s; s++)
+                if ((unsigned char)*s >= 0x80)
+                        return false;
+        return true;
+}
+
+/* Writes the header of x->entry. *RET is the archive that its data go to; its end is to be written by finish(). */
+static int begin(struct strata_export_entries *x, struct archive **ret)
+{
+        struct archive_entry *e = x->entry;
+        bool ascii = is_ascii(archive_entry_pathname(e)) && is_ascii(archive_entry_symlink(e)) &&
+                     is_ascii(archive_entry_hardlink(e));
+        struct archive *a = ascii ? x->plain : x->binary;
+        int r = status(x, a, archive_write_header(a, e));
+
+        if (r == 0)
+                *ret = a;
+        return r;
+}
+
+/* Two writers take turns: neither may leave the padding of its last entry for later. */
+static int finish(struct strata_export_entries *x, struct archive *a)
+{
+        return status(x, a, archive_write_finish_entry(a));
+}
+
+static int write_entry(struct strata_export_entries *x)
+{
+        struct archive *a;
+        int r = begin(x, &a);
+
+        return r < 0 ? r : finish(x, a);
+}
+
+/* libarchive takes the parts of a time before 1970 as of one sign: archive_write_set_format_pax.c, add_pax_attr_time().
+ */
+static void set_mtime(struct archive_entry *e, struct timespec t)
+{
+        if (t.tv_sec == -1 && t.tv_nsec)
+                t.tv_nsec = 0;
+        if (t.tv_sec < 0 && t.tv_nsec) {
+                t.tv_sec++;
+                t.tv_nsec = 1000000000 - t.tv_nsec;
+        }
+        archive_entry_set_mtime(e, t.tv_sec, t.tv_nsec);
+}
+
+static void set_stat(struct strata_export_entries *x, const char *path, const struct stat *st)
+{
+        struct archive_entry *e = archive_entry_clear(x->entry);
+
+        archive_entry_copy_pathname(e, path[0] ? path : ".");
+        archive_entry_set_mode(e, st->st_mode);
+        archive_entry_set_uid(e, st->st_uid);
+        archive_entry_set_gid(e, st->st_gid);
+        set_mtime(e, st->st_mtim);
+        if (S_ISREG(st->st_mode))
+                archive_entry_set_size(e, st->st_size);
+        if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
+                archive_entry_set_rdevmajor(e, major(st->st_rdev));
+                archive_entry_set_rdevminor(e, minor(st->st_rdev));
+        }
+}
+
+/* As version 2, which is what an archive can carry: linux/capability.h, struct vfs_ns_cap_data. */
+static size_t plain_capability(const void *value, size_t len, struct vfs_cap_data *ret)
+{
+        uint32_t magic;
+
+        memcpy(&magic, value, sizeof(magic));
+        magic = le32toh(magic);
+        if (len != sizeof(struct vfs_ns_cap_data) || (magic & VFS_CAP_REVISION_MASK) != VFS_CAP_REVISION_3)
+                return 0;
+        memcpy(ret, value, sizeof(*ret));
+        ret->magic_etc = htole32(VFS_CAP_REVISION_2 | (magic & ~(uint32_t)VFS_CAP_REVISION_MASK));
+        return sizeof(*ret);
+}
+
+static int add_xattr(void *data, const char *name, const void *value, size_t len)
+{
+        struct strata_export_entries *x = data;
+        struct vfs_cap_data cap;
+
+        if (strcmp(name, "security.capability") == 0 && len >= sizeof(uint32_t) && plain_capability(value, len, &cap))
+                archive_entry_xattr_add_entry(x->entry, name, &cap, sizeof(cap));
+        else
+                archive_entry_xattr_add_entry(x->entry, name, value, len);
+        return 0;
+}
+
+static int set_xattrs(struct strata_export_entries *x, int fd, const struct strata_layer_entry *e)
+{
+        char path[STRATA_LAYER_PROC_MAX] = "";
+
+        if (fd < 0)
+                strata_layer_proc_path(e->dirfd, e->name, path);
+        return strata_xattrs_each(fd, path, x->prefix, add_xattr, x);
+}
+
+/* 1 if the inode ST is in the archive already, x->entry then being a link to it; else 0, after it was noted; -ENOMEM.
+ */
+static int link_to_first(struct strata_export_entries *x, const struct stat *st, const char *path)
+{
+        size_t len = strlen(path) + 1;
+        struct first *first, *seen;
+
+        if (st->st_nlink < 2 || S_ISDIR(st->st_mode))
+                return 0;
+        first = calloc(1, sizeof(*first) + len);
+        if (!first)
+                return -ENOMEM;
+        first->key.dev = st->st_dev;
+        first->key.ino = st->st_ino;
+        memcpy(first->path, path, len);
+        HASH_FIND(hh, x->firsts, &first->key, sizeof(first->key), seen);
+        if (seen) {
+                free(first);
+                archive_entry_copy_hardlink(x->entry, seen->path);
+                archive_entry_unset_size(x->entry);
+                return 1;
+        }
+        HASH_ADD(hh, x->firsts, key, sizeof(first->key), first);
+        if (first->oom) {
+                free(first);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+/* One read of up to LEN bytes at AT, or where FD stands if that is below 0. Bytes, 0 at the end, or -errno. */
+static ssize_t read_some(int fd, void *buf, size_t len, off_t at)
+{
+        ssize_t n;
+
+        do
+                n = at < 0 ? read(fd, buf, len) : pread(fd, buf, len, at);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+}
+
+/* SIZE bytes of FD, straight to where they leave from. A file that was cut off meanwhile is filled up by finish(). */
+static int write_data(struct strata_export_entries *x, struct archive *a, int fd, off_t size)
+{
+        while (size > 0) {
+                size_t want = (uint64_t)size < READ_AT_ONCE ? (size_t)size : READ_AT_ONCE, len;
+                void *to;
+                ssize_t n;
+                int r = x->sink.reserve(x->sink.data, want, &to, &len);
+
+                if (r < 0)
+                        return r;
+                n = read_some(fd, to, len, -1);
+                if (n <= 0)
+                        return (int)n;
+                r = status(x, a, archive_write_data(a, to, (size_t)n));
+                if (r < 0)
+                        return r;
+                size -= n;
+        }
+        return 0;
+}
+
+/* Zeroes, which libarchive counts but does not write where its map says hole. */
+static int write_hole(struct strata_export_entries *x, struct archive *a, uint64_t len)
+{
+        int r = 0;
+
+        if (!x->zeroes) {
+                void *p = mmap(NULL, ZEROES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+                if (p == MAP_FAILED)
+                        return -errno;
+                x->zeroes = p;
+        }
+        for (; len > 0 && r == 0; len -= len < ZEROES ? len : ZEROES)
+                r = status(x, a, archive_write_data(a, x->zeroes, len < ZEROES ? (size_t)len : ZEROES));
+        return r;
+}
+
+static int write_extent(struct strata_export_entries *x, struct archive *a, int fd, const struct strata_extent *e)
+{
+        uint64_t at = e->at, end = e->at + e->len;
+
+        while (at < end) {
+                ssize_t n =
+                        read_some(fd, x->chunk, end - at < READ_AT_ONCE ? (size_t)(end - at) : READ_AT_ONCE, (off_t)at);
+                int r;
+
+                if (n < 0)
+                        return (int)n;
+                if (n == 0)
+                        return write_hole(x, a, end - at); /* cut off meanwhile */
+                r = status(x, a, archive_write_data(a, x->chunk, (size_t)n));
+                if (r < 0)
+                        return r;
+                at += (uint64_t)n;
+        }
+        return 0;
+}
+
+static int write_extents(struct strata_export_entries *x, struct archive *a, int fd, const struct strata_extent *list,
+                         size_t n, uint64_t size)
+{
+        uint64_t at = 0;
+        int r = 0;
+
+        if (!x->chunk)
+                x->chunk = malloc(READ_AT_ONCE);
+        if (!x->chunk)
+                return -ENOMEM;
+        for (size_t i = 0; i < n && r == 0; i++) {
+                r = write_hole(x, a, list[i].at - at);
+                if (r == 0)
+                        r = write_extent(x, a, fd, &list[i]);
+                at = list[i].at + list[i].len;
+        }
+        return r < 0 ? r : write_hole(x, a, size - at);
+}
+
+static int write_file(struct strata_export_entries *x, int fd, const struct stat *st)
+{
+        cleanup_free struct strata_extent *list = NULL;
+        struct archive *a;
+        size_t n = 0;
+        int sparse = strata_export_sparse(fd, st, &list, &n), r;
+
+        if (sparse < 0)
+                return sparse;
+        for (size_t i = 0; i < n; i++)
+                archive_entry_sparse_add_entry(x->entry, (la_int64_t)list[i].at, (la_int64_t)list[i].len);
+        if (sparse && n == 0)
+                archive_entry_sparse_add_entry(x->entry, 0, 0);
+        r = begin(x, &a);
+        if (r < 0)
+                return r;
+        if (st->st_size >= LARGE)
+                (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        r = sparse ? write_extents(x, a, fd, list, n, (uint64_t)st->st_size) : write_data(x, a, fd, st->st_size);
+        return r < 0 ? r : finish(x, a);
+}
+
+/* What is gone, or something else by now: nothing to report, in a layer that is being written. */
+static bool has_changed(int error)
+{
+        return error == ENOENT || error == ELOOP || error == ENXIO || error == ENOTDIR || error == ESTALE;
+}
+
+static int add_regular(struct strata_export_entries *x, const struct strata_layer_entry *e)
+{
+        const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+        cleanup_fd int fd = openat(e->dirfd, e->name, flags | O_NOATIME);
+        struct stat st;
+        int r;
+
+        if (fd < 0 && errno == EPERM)
+                fd = openat(e->dirfd, e->name, flags);
+        if (fd < 0)
+                return has_changed(errno) ? 0 : -errno;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode))
+                return 0;
+        set_stat(x, e->path, &st);
+        r = link_to_first(x, &st, e->path);
+        if (r)
+                return r < 0 ? r : write_entry(x);
+        r = set_xattrs(x, fd, e);
+        return r < 0 ? r : write_file(x, fd, &st);
+}
+
+/* Directories, symbolic links, devices, FIFOs: all in the header. Sockets are passed over, as tar has none. */
+static int add_other(struct strata_export_entries *x, const struct strata_layer_entry *e)
+{
+        char target[4097];
+        struct stat st;
+        int r;
+
+        if (fstatat(e->dirfd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return has_changed(errno) ? 0 : -errno;
+        if (S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode))
+                return 0;
+        set_stat(x, e->path, &st);
+        if (S_ISLNK(st.st_mode)) {
+                ssize_t n = readlinkat(e->dirfd, e->name, target, sizeof(target) - 1);
+
+                if (n < 0)
+                        return has_changed(errno) || errno == EINVAL ? 0 : -errno;
+                target[n] = '\0';
+                archive_entry_copy_symlink(x->entry, target);
+        }
+        r = link_to_first(x, &st, e->path);
+        if (r == 0)
+                r = set_xattrs(x, -1, e);
+        return r < 0 ? r : write_entry(x);
+}
+
+/* An empty file NAME in the directory DIR, of nobody and of no time, as it is a sign and no file. */
+static int add_sign(struct strata_export_entries *x, const char *dir, size_t dir_len, const char *sign,
+                    const char *name)
+{
+        const struct stat st = { .st_mode = S_IFREG };
+        cleanup_buf struct strata_buf path = STRATA_BUF_INIT;
+
+        strata_buf_add(&path, dir, dir_len);
+        strata_buf_addstr(&path, sign);
+        strata_buf_addstr(&path, name);
+        if (strata_buf_status(&path) < 0)
+                return -ENOMEM;
+        set_stat(x, path.data, &st);
+        return write_entry(x);
+}
+
+static int add_whiteout(struct strata_export_entries *x, const struct strata_layer_entry *e)
+{
+        struct stat st;
+
+        /* One that hides nothing is left out: what stands there depends on how the layer was made. */
+        if (e->hidden || e->below < 0)
+                return 0;
+        if (fstatat(e->below, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        return add_sign(x, e->path, strlen(e->path) - strlen(e->name), WHITEOUT, e->name);
+}
+
+static int add_opaque(struct strata_export_entries *x, const struct strata_layer_entry *e)
+{
+        cleanup_buf struct strata_buf dir = STRATA_BUF_INIT;
+
+        if (!e->opaque || e->hidden || e->fd_below < 0)
+                return 0;
+        strata_buf_addf(&dir, "%s/", e->path);
+        return strata_buf_status(&dir) < 0 ? -ENOMEM : add_sign(x, dir.data, dir.len, OPAQUE, "");
+}
+
+int strata_export_entries_add(void *data, enum strata_layer_event event, const struct strata_layer_entry *e)
+{
+        struct strata_export_entries *x = data;
+
+        if (event == STRATA_LAYER_INSIDE)
+                return add_opaque(x, e);
+        if (event != STRATA_LAYER_ENTRY)
+                return 0;
+        if (e->type == DT_WHT)
+                return add_whiteout(x, e);
+        if (strncmp(e->name, WHITEOUT, strlen(WHITEOUT)) == 0)
+                return -EINVAL; /* every reader would take it for a whiteout */
+        return e->type == DT_REG ? add_regular(x, e) : add_other(x, e);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects of a layer to entries of its archive, through libarchive's pax writer. Used by layer_export.c. */
+#ifndef STRATA_EXPORT_ENTRY_H
+#define STRATA_EXPORT_ENTRY_H
+
+#include "layer_walk.h"
+
+#include <stddef.h>
+
+struct strata_export_entries;
+
+/* Where the archive goes. RESERVE gives room where file data can be read to, so that WRITE need not copy them. */
+struct strata_export_sink {
+        void *data;
+        int (*write)(void *data, const void *bytes, size_t len);
+        int (*reserve)(void *data, size_t want, void **ret, size_t *len);
+};
+
+/* PREFIX, of overlayfs' own xattrs, has to live as long. */
+int strata_export_entries_new(const struct strata_export_sink *sink, const char *prefix,
+                              struct strata_export_entries **ret);
+void strata_export_entries_free(struct strata_export_entries *x);
+
+/* A strata_layer_fn, for a walk with whiteouts first; DATA is the struct strata_export_entries. */
+int strata_export_entries_add(void *data, enum strata_layer_event event, const struct strata_layer_entry *e);
+
+/* Writes the end of the archive. */
+int strata_export_entries_end(struct strata_export_entries *x);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The map is made from the contents: a range that the file system calls data and that holds zeroes may become a hole
+ * between two reads (preallocated blocks, once the page cache lets go of them), and the archive must not change with
+ * it.
+ */
+#include "export_sparse.h"
+
+#include "util/cleanup.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#define WORTH ((int64_t)1 << 20) /* bytes of holes from which on a map is made */
+#define BLOCK ((size_t)4096)
+#define CHUNK ((size_t)256 << 10)
+#define GAP ((uint64_t)64 << 10) /* shorter holes are stored as zeroes */
+/*
+ * Some readers take maps of up to 1 MiB only (Go's archive/tar, since CVE-2025-58183): two numbers of up to 20 digits
+ * with a newline each.
+ */
+#define EXTENTS_MAX 8192
+
+struct map {
+        struct strata_extent *list;
+        size_t n, size;
+        uint64_t gap;
+};
+
+static void merge(struct map *m)
+{
+        size_t kept = 0;
+
+        m->gap *= 2;
+        for (size_t i = 1; i < m->n; i++) {
+                struct strata_extent *last = &m->list[kept];
+
+                if (m->list[i].at - (last->at + last->len) < m->gap)
+                        last->len = m->list[i].at + m->list[i].len - last->at;
+                else
+                        m->list[++kept] = m->list[i];
+        }
+        m->n = kept + 1;
+}
+
+static int add(struct map *m, uint64_t at, uint64_t len)
+{
+        struct strata_extent *last = m->n ? &m->list[m->n - 1] : NULL;
+
+        if (last && at - (last->at + last->len) < m->gap) {
+                last->len = at + len - last->at;
+                return 0;
+        }
+        if (m->n == EXTENTS_MAX) {
+                merge(m);
+                return add(m, at, len);
+        }
+        if (m->n == m->size) {
+                size_t size = m->size ? m->size * 2 : 16;
+                struct strata_extent *list = reallocarray(m->list, size, sizeof(*list));
+
+                if (!list)
+                        return -ENOMEM;
+                m->list = list;
+                m->size = size;
+        }
+        m->list[m->n++] = (struct strata_extent){ at, len };
+        return 0;
+}
+
+static bool is_zero(const char *p, size_t len)
+{
+        return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+/* Adds what is not zero of FD from AT to END. Blocks are aligned to their size. */
+static int scan(struct map *m, int fd, char *chunk, uint64_t at, uint64_t end)
+{
+        while (at < end) {
+                size_t want = CHUNK - at % BLOCK;
+                ssize_t n = pread(fd, chunk, want < end - at ? want : (size_t)(end - at), (off_t)at);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        return 0; /* cut off meanwhile */
+                for (size_t done = 0; done < (size_t)n;) {
+                        size_t len = BLOCK - (at + done) % BLOCK;
+                        int r;
+
+                        if (len > (size_t)n - done)
+                                len = (size_t)n - done;
+                        r = is_zero(chunk + done, len) ? 0 : add(m, at + done, len);
+                        if (r < 0)
+                                return r;
+                        done += len;
+                }
+                at += (uint64_t)n;
+        }
+        return 0;
+}
+
+/* Fills M from what the file system calls data. 1, or 0 where it can't tell. */
+static int make_map(struct map *m, int fd, const struct stat *st, char *chunk)
+{
+        off_t at = 0;
+
+        while (at < st->st_size) {
+                off_t data = lseek(fd, at, SEEK_DATA), end;
+                int r;
+
+                if (data < 0 && errno == ENXIO)
+                        break;
+                end = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+                if (end < 0)
+                        return errno == EINVAL || errno == EOPNOTSUPP ? 0 : -errno;
+                if (data >= st->st_size)
+                        break;
+                if (end > st->st_size)
+                        end = st->st_size;
+                /* From the start of a block of ours, as file systems differ in how fine their holes are. */
+                data -= data % (off_t)BLOCK;
+                r = scan(m, fd, chunk, (uint64_t)(data > at ? data : at), (uint64_t)end);
+                if (r < 0)
+                        return r;
+                at = end;
+        }
+        return 1;
+}
+
+int strata_export_sparse(int fd, const struct stat *st, struct strata_extent **ret, size_t *n)
+{
+        cleanup_free char *chunk = NULL;
+        struct map m = { .gap = GAP };
+        int r;
+
+        if (st->st_size - (int64_t)st->st_blocks * 512 < WORTH)
+                return 0;
+        chunk = malloc(CHUNK);
+        if (!chunk)
+                return -ENOMEM;
+        r = make_map(&m, fd, st, chunk);
+        if (r <= 0) {
+                free(m.list);
+                return r;
+        }
+        *ret = m.list;
+        *n = m.n;
+        return 1;
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One thread walks the layer and makes the archive, into a ring; the reader takes it from there, and does the hashing,
+ * so that both halves use a processor each.
+ */
+#include "layer_export.h"
+
+#include "export_entry.h"
+#include "layer_walk.h"
+#include "log.h"
+#include "mount.h"
+#include "strata.h"
+#include "util/cleanup.h"
+#include "util/ring.h"
+#include "util/sumfile.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RING_SIZE ((size_t)4 << 20)
+
+/* SIZE DIFFID: the file layers/ID/export. */
+#define KNOWN_FORMAT "%" PRIu64 " %s\n"
+
+struct strata_export {
+        struct strata *s;
+        uint64_t id;
+        char name[STRATA_NAME_MAX + 1];
+        int top; /* -1 of a view: it has no layer */
+        int below;
+        struct strata_ring *ring;
+        pthread_t thread;
+        bool running;
+
+        /* The reader's. */
+        EVP_MD_CTX *hash; /* of a committed snapshot whose digest is not known; else NULL */
+        uint64_t size;
+        ssize_t end; /* what every further read returns, once ENDED */
+        bool ended;
+};
+
+static int write_ring(void *data, const void *bytes, size_t len)
+{
+        return strata_ring_write(data, bytes, len);
+}
+
+static int reserve_ring(void *data, size_t want, void **ret, size_t *len)
+{
+        return strata_ring_reserve(data, want, ret, len);
+}
+
+static int make_archive(struct strata_export *x)
+{
+        const struct strata_export_sink sink = { .data = x->ring, .write = write_ring, .reserve = reserve_ring };
+        const char *prefix = strata_layer_prefix(x->s->in_userns);
+        const struct strata_layer_walk walk = {
+                .top = x->top,
+                .below = x->below,
+                .prefix = prefix,
+                .whiteouts_first = true,
+        };
+        struct strata_export_entries *entries;
+        int r = strata_export_entries_new(&sink, prefix, &entries);
+
+        if (r < 0)
+                return r;
+        if (x->top >= 0)
+                r = strata_layer_walk(&walk, strata_export_entries_add, entries);
+        if (r == 0)
+                r = strata_export_entries_end(entries);
+        strata_export_entries_free(entries);
+        return r;
+}
+
+static void *thread_main(void *data)
+{
+        struct strata_export *x = data;
+        int r = make_archive(x);
+
+        if (r < 0 && r != -ECANCELED)
+                strata_log_add(x->s->log, "export", x->name, NULL, r, "%s",
+                               r == -EINVAL
+                                       ? "a name in it begins with .wh., which a layer can't carry: rename that file"
+                                       : "reading its files failed");
+        strata_ring_end(x->ring, r);
+        return NULL;
+}
+
+/* The thread takes no signals: they are for the program's own threads. */
+static int start_thread(struct strata_export *x)
+{
+        sigset_t all, old;
+        int r;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        r = pthread_create(&x->thread, NULL, thread_main, x);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        x->running = r == 0;
+        return -r;
+}
+
+static int start_hash(struct strata_export *x)
+{
+        x->hash = EVP_MD_CTX_new();
+        if (!x->hash)
+                return -ENOMEM;
+        return EVP_DigestInit_ex(x->hash, EVP_sha256(), NULL) == 1 ? 0 : -EIO;
+}
+
+static int open_trees(struct strata_export *x, const struct strata_info *info)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        if (info->kind == STRATA_VIEW)
+                return 0;
+        snprintf(path, sizeof(path), "%" PRIu64 "/fs", info->id);
+        x->top = openat(x->s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (x->top < 0)
+                return -errno;
+        return strata_mount_open_lower(x->s, info, &x->below);
+}
+
+int strata_export_new(struct strata *s, const struct strata_info *info, struct strata_export **ret)
+{
+        struct strata_export *x = calloc(1, sizeof(*x));
+        char diffid[STRATA_DIFFID_MAX];
+        uint64_t size;
+        int r;
+
+        if (!x)
+                return -ENOMEM;
+        x->s = s;
+        x->id = info->id;
+        strcpy(x->name, info->name);
+        x->top = x->below = -1;
+        r = open_trees(x, info);
+        if (r == 0)
+                r = strata_ring_new(RING_SIZE, &x->ring);
+        if (r == 0 && info->kind == STRATA_COMMITTED && !strata_export_known(s, info, &size, diffid))
+                r = start_hash(x);
+        if (r == 0)
+                r = start_thread(x);
+        if (r < 0) {
+                strata_export_free(x);
+                return r;
+        }
+        *ret = x;
+        return 0;
+}
+
+/* A full disk is no reason to fail: the digest is computed again next time then. */
+static void remember(struct strata_export *x)
+{
+        unsigned char sum[EVP_MAX_MD_SIZE];
+        char hex[STRATA_DIFFID_MAX], text[STRATA_SUMFILE_MAX], path[STRATA_ID_PATH_MAX];
+        unsigned len;
+        int n;
+
+        if (!x->hash || EVP_DigestFinal_ex(x->hash, sum, &len) != 1 || len != 32)
+                return;
+        for (unsigned i = 0; i < len; i++)
+                snprintf(hex + (size_t)i * 2, 3, "%02x", sum[i]);
+        n = snprintf(text, sizeof(text), KNOWN_FORMAT, x->size, hex);
+        snprintf(path, sizeof(path), "%" PRIu64 "/export", x->id);
+        (void)strata_sumfile_write(x->s->layers_fd, path, text, (size_t)n);
+}
+
+ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len)
+{
+        ssize_t n;
+
+        if (len == 0)
+                return 0;
+        if (x->ended)
+                return x->end;
+        n = strata_ring_read(x->ring, buf, len);
+        if (n > 0) {
+                x->size += (uint64_t)n;
+                if (x->hash && EVP_DigestUpdate(x->hash, buf, (size_t)n) != 1) {
+                        EVP_MD_CTX_free(x->hash);
+                        x->hash = NULL;
+                }
+                return n;
+        }
+        x->ended = true;
+        x->end = n;
+        if (n == 0)
+                remember(x);
+        return n;
+}
+
+void strata_export_free(struct strata_export *x)
+{
+        if (!x)
+                return;
+        if (x->running) {
+                strata_ring_cancel(x->ring);
+                pthread_join(x->thread, NULL);
+        }
+        strata_ring_free(x->ring);
+        EVP_MD_CTX_free(x->hash);
+        strata_close(x->top);
+        strata_close(x->below);
+        free(x);
+}
+
+bool strata_export_known(struct strata *s, const struct strata_info *info, uint64_t *size,
+                         char diffid[STRATA_DIFFID_MAX])
+{
+        char path[STRATA_ID_PATH_MAX], text[STRATA_SUMFILE_MAX], hex[STRATA_DIFFID_MAX];
+        uint64_t bytes;
+
+        if (info->kind != STRATA_COMMITTED)
+                return false;
+        snprintf(path, sizeof(path), "%" PRIu64 "/export", info->id);
+        if (strata_sumfile_read(s->layers_fd, path, text) < 0)
+                return false;
+        if (sscanf(text, "%" SCNu64 " %64[0-9a-f]\n", &bytes, hex) != 2 || strlen(hex) != STRATA_DIFFID_MAX - 1)
+                return false;
+        *size = bytes;
+        strcpy(diffid, hex);
+        return true;
+}
