@@ -22,6 +22,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define READER 0 /* of the ring: the caller */
+#define HASHER 1
+
 #define RING_SIZE ((size_t)4 << 20)
 
 /* SIZE DIFFID: the file layers/ID/export. */
@@ -34,11 +37,14 @@ struct strata_export {
         int top; /* -1 of a view: it has no layer */
         int below;
         struct strata_ring *ring;
-        pthread_t thread;
-        bool running;
+        pthread_t maker, hasher;
+        bool making, hashing; /* these threads were started, and are not joined yet */
 
-        /* The reader's. */
-        EVP_MD_CTX *hash; /* of a committed snapshot whose digest is not known; else NULL */
+        /* The hasher's until it is joined; NULL where the digest is not wanted. */
+        EVP_MD_CTX *hash;
+        bool hashed; /* all of the archive */
+
+        /* The caller's. */
         uint64_t size;
         ssize_t end; /* what every further read returns, once ENDED */
         bool ended;
@@ -77,7 +83,7 @@ static int make_archive(struct strata_export *x)
         return r;
 }
 
-static void *thread_main(void *data)
+static void *maker_main(void *data)
 {
         struct strata_export *x = data;
         int r = make_archive(x);
@@ -91,18 +97,51 @@ static void *thread_main(void *data)
         return NULL;
 }
 
-/* The thread takes no signals: they are for the program's own threads. */
-static int start_thread(struct strata_export *x)
+static void *hasher_main(void *data)
+{
+        struct strata_export *x = data;
+        const void *bytes;
+        ssize_t n;
+
+        while ((n = strata_ring_peek(x->ring, HASHER, RING_SIZE, &bytes)) > 0) {
+                /* A failure is the end of the digest, not of the archive. */
+                if (x->hash && EVP_DigestUpdate(x->hash, bytes, (size_t)n) != 1) {
+                        EVP_MD_CTX_free(x->hash);
+                        x->hash = NULL;
+                }
+                strata_ring_skip(x->ring, HASHER, (size_t)n);
+        }
+        x->hashed = n == 0 && x->hash;
+        return NULL;
+}
+
+static int start_thread(struct strata_export *x, void *(*fn)(void *), pthread_t *thread, bool *started)
 {
         sigset_t all, old;
         int r;
 
+        /* It takes no signals: they are for the program's own threads. */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &old);
-        r = pthread_create(&x->thread, NULL, thread_main, x);
+        r = pthread_create(thread, NULL, fn, x);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
-        x->running = r == 0;
+        *started = r == 0;
         return -r;
+}
+
+/* The hasher first: without it the maker would wait for its reading. */
+static int start_threads(struct strata_export *x)
+{
+        int r = strata_ring_new(RING_SIZE, x->hash ? 2 : 1, &x->ring);
+
+        if (r == 0 && x->hash)
+                r = start_thread(x, hasher_main, &x->hasher, &x->hashing);
+        if (r < 0)
+                return r;
+        r = start_thread(x, maker_main, &x->maker, &x->making);
+        if (r < 0)
+                strata_ring_end(x->ring, r);
+        return r;
 }
 
 static int start_hash(struct strata_export *x)
@@ -140,12 +179,10 @@ int strata_export_new(struct strata *s, const struct strata_info *info, struct s
         strcpy(x->name, info->name);
         x->top = x->below = -1;
         r = open_trees(x, info);
-        if (r == 0)
-                r = strata_ring_new(RING_SIZE, &x->ring);
         if (r == 0 && info->kind == STRATA_COMMITTED && !strata_export_known(s, info, &size, diffid))
                 r = start_hash(x);
         if (r == 0)
-                r = start_thread(x);
+                r = start_threads(x);
         if (r < 0) {
                 strata_export_free(x);
                 return r;
@@ -162,7 +199,7 @@ static void remember(struct strata_export *x)
         unsigned len;
         int n;
 
-        if (!x->hash || EVP_DigestFinal_ex(x->hash, sum, &len) != 1 || len != 32)
+        if (!x->hashed || EVP_DigestFinal_ex(x->hash, sum, &len) != 1 || len != 32)
                 return;
         for (unsigned i = 0; i < len; i++)
                 snprintf(hex + (size_t)i * 2, 3, "%02x", sum[i]);
@@ -171,25 +208,32 @@ static void remember(struct strata_export *x)
         (void)strata_sumfile_write(x->s->layers_fd, path, text, (size_t)n);
 }
 
+static void join_hasher(struct strata_export *x)
+{
+        if (x->hashing)
+                pthread_join(x->hasher, NULL);
+        x->hashing = false;
+}
+
 ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len)
 {
+        const void *bytes;
         ssize_t n;
 
         if (len == 0)
                 return 0;
         if (x->ended)
                 return x->end;
-        n = strata_ring_read(x->ring, buf, len);
+        n = strata_ring_peek(x->ring, READER, len, &bytes);
         if (n > 0) {
+                memcpy(buf, bytes, (size_t)n);
+                strata_ring_skip(x->ring, READER, (size_t)n);
                 x->size += (uint64_t)n;
-                if (x->hash && EVP_DigestUpdate(x->hash, buf, (size_t)n) != 1) {
-                        EVP_MD_CTX_free(x->hash);
-                        x->hash = NULL;
-                }
                 return n;
         }
         x->ended = true;
         x->end = n;
+        join_hasher(x);
         if (n == 0)
                 remember(x);
         return n;
@@ -199,10 +243,11 @@ void strata_export_free(struct strata_export *x)
 {
         if (!x)
                 return;
-        if (x->running) {
+        if (x->making) {
                 strata_ring_cancel(x->ring);
-                pthread_join(x->thread, NULL);
+                pthread_join(x->maker, NULL);
         }
+        join_hasher(x);
         strata_ring_free(x->ring);
         EVP_MD_CTX_free(x->hash);
         strata_close(x->top);

@@ -7,20 +7,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct strata_ring {
-        pthread_mutex_t lock; /* a leaf, held over memory operations; protects all that follows, but for DATA */
+#define PIECE 8 /* of the ring: what is worth a switch of threads, which costs more than a small file */
+
+struct reader {
         pthread_cond_t readable;
-        pthread_cond_t writable;
-        size_t size;
-        size_t head; /* bytes ever written; the difference to TAIL is what is there */
         size_t tail; /* bytes ever read */
-        bool reader_waits, writer_waits;
-        bool ended, cancelled;
-        int error;
-        char data[]; /* bytes from TAIL to HEAD are the reader's, the rest are the writer's */
+        bool waits;
 };
 
-int strata_ring_new(size_t size, struct strata_ring **ret)
+struct strata_ring {
+        pthread_mutex_t lock; /* a leaf, held over memory operations; protects all that follows, but for DATA */
+        pthread_cond_t writable;
+        struct reader readers[STRATA_RING_READERS];
+        unsigned n;
+        size_t size;
+        size_t head; /* bytes ever written; the difference to a reader's tail is what is there for it */
+        bool writer_waits;
+        bool ended, cancelled;
+        int error;
+        char data[]; /* bytes from the last reader's tail to HEAD are the readers', the rest are the writer's */
+};
+
+/* Bytes that some reader has not read yet. */
+static size_t held(const struct strata_ring *r)
+{
+        size_t most = 0;
+
+        for (unsigned i = 0; i < r->n; i++)
+                if (r->head - r->readers[i].tail > most)
+                        most = r->head - r->readers[i].tail;
+        return most;
+}
+
+int strata_ring_new(size_t size, unsigned readers, struct strata_ring **ret)
 {
         struct strata_ring *r = malloc(sizeof(*r) + size);
 
@@ -28,9 +47,11 @@ int strata_ring_new(size_t size, struct strata_ring **ret)
                 return -ENOMEM;
         memset(r, 0, sizeof(*r));
         r->size = size;
+        r->n = readers;
         pthread_mutex_init(&r->lock, NULL);
-        pthread_cond_init(&r->readable, NULL);
         pthread_cond_init(&r->writable, NULL);
+        for (unsigned i = 0; i < STRATA_RING_READERS; i++)
+                pthread_cond_init(&r->readers[i].readable, NULL);
         *ret = r;
         return 0;
 }
@@ -39,8 +60,9 @@ void strata_ring_free(struct strata_ring *r)
 {
         if (!r)
                 return;
+        for (unsigned i = 0; i < STRATA_RING_READERS; i++)
+                pthread_cond_destroy(&r->readers[i].readable);
         pthread_cond_destroy(&r->writable);
-        pthread_cond_destroy(&r->readable);
         pthread_mutex_destroy(&r->lock);
         free(r);
 }
@@ -51,17 +73,13 @@ int strata_ring_reserve(struct strata_ring *r, size_t want, void **ret, size_t *
         int error;
 
         pthread_mutex_lock(&r->lock);
-        while (r->head - r->tail == r->size && !r->cancelled) {
-                /* A reader that waits for more than there is would never make room. */
-                if (r->reader_waits)
-                        pthread_cond_signal(&r->readable);
-                r->writer_waits = true;
+        r->writer_waits = true;
+        while (held(r) == r->size && !r->cancelled)
                 pthread_cond_wait(&r->writable, &r->lock);
-                r->writer_waits = false;
-        }
+        r->writer_waits = false;
         error = r->cancelled ? -ECANCELED : 0;
         at = r->head % r->size;
-        room = r->size - (r->head - r->tail);
+        room = r->size - held(r);
         pthread_mutex_unlock(&r->lock);
         if (room > r->size - at)
                 room = r->size - at;
@@ -83,9 +101,9 @@ int strata_ring_write(struct strata_ring *r, const void *data, size_t len)
                         memcpy(to, data, n);
                 pthread_mutex_lock(&r->lock);
                 r->head += n;
-                /* Woken for a good piece only: a switch of threads costs more than a small file. */
-                if (r->reader_waits && r->head - r->tail >= r->size / 8)
-                        pthread_cond_signal(&r->readable);
+                for (unsigned i = 0; i < r->n; i++)
+                        if (r->readers[i].waits && r->head - r->readers[i].tail >= r->size / PIECE)
+                                pthread_cond_signal(&r->readers[i].readable);
                 pthread_mutex_unlock(&r->lock);
                 data = (const char *)data + n;
                 len -= n;
@@ -98,36 +116,43 @@ void strata_ring_end(struct strata_ring *r, int error)
         pthread_mutex_lock(&r->lock);
         r->ended = true;
         r->error = error;
-        pthread_cond_signal(&r->readable);
+        for (unsigned i = 0; i < r->n; i++)
+                pthread_cond_signal(&r->readers[i].readable);
         pthread_mutex_unlock(&r->lock);
 }
 
-ssize_t strata_ring_read(struct strata_ring *r, void *buf, size_t len)
+ssize_t strata_ring_peek(struct strata_ring *r, unsigned reader, size_t want, const void **ret)
 {
-        size_t there, at, n, first;
+        struct reader *me = &r->readers[reader];
+        /* Until there is a good piece: many small ones would cost the reader a call each. */
+        const size_t enough = want < r->size / PIECE ? want : r->size / PIECE;
+        size_t there, at;
+        int error;
 
         pthread_mutex_lock(&r->lock);
-        if (r->head == r->tail && !r->ended && len > 0) {
-                r->reader_waits = true;
-                while (r->head == r->tail && !r->ended)
-                        pthread_cond_wait(&r->readable, &r->lock);
-                r->reader_waits = false;
-        }
-        there = r->head - r->tail;
-        at = r->tail % r->size;
+        me->waits = true;
+        while (r->head - me->tail < enough && !r->ended)
+                pthread_cond_wait(&me->readable, &r->lock);
+        me->waits = false;
+        there = r->head - me->tail;
+        at = me->tail % r->size;
+        error = r->error;
         pthread_mutex_unlock(&r->lock);
-        if (there == 0 || len == 0)
-                return len ? r->error : 0;
-        n = there < len ? there : len;
-        first = n < r->size - at ? n : r->size - at;
-        memcpy(buf, r->data + at, first);
-        memcpy((char *)buf + first, r->data, n - first);
+        if (there == 0)
+                return error;
+        if (there > r->size - at)
+                there = r->size - at;
+        *ret = r->data + at;
+        return (ssize_t)(there < want ? there : want);
+}
+
+void strata_ring_skip(struct strata_ring *r, unsigned reader, size_t len)
+{
         pthread_mutex_lock(&r->lock);
-        r->tail += n;
-        if (r->writer_waits && r->head - r->tail <= r->size / 2)
+        r->readers[reader].tail += len;
+        if (r->writer_waits && held(r) <= r->size / 2)
                 pthread_cond_signal(&r->writable);
         pthread_mutex_unlock(&r->lock);
-        return (ssize_t)n;
 }
 
 void strata_ring_cancel(struct strata_ring *r)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bounded ring of bytes between one writing and one reading thread. Either may end it at any time. */
+/* A bounded ring of bytes from one writing thread to one or two reading ones, each of which reads all of it. */
 #ifndef STRATA_RING_H
 #define STRATA_RING_H
 
@@ -8,12 +8,14 @@
 
 struct strata_ring;
 
-int strata_ring_new(size_t size, struct strata_ring **ret);
+#define STRATA_RING_READERS 2
+
+int strata_ring_new(size_t size, unsigned readers, struct strata_ring **ret);
 void strata_ring_free(struct strata_ring *r);
 
 /*
  * The writer: waits for room, and gives a free range at the write position, *LEN bytes long, at least one and at most
- * WANT. -ECANCELED once the reader has gone.
+ * WANT. -ECANCELED once the readers have gone.
  */
 int strata_ring_reserve(struct strata_ring *r, size_t want, void **ret, size_t *len);
 
@@ -23,8 +25,14 @@ int strata_ring_write(struct strata_ring *r, const void *data, size_t len);
 /* No more will come: ERROR is 0 or a negative errno, which the reader gets after what is there. */
 void strata_ring_end(struct strata_ring *r, int error);
 
-/* The reader: waits, and copies at least one byte; 0 at the end, or what strata_ring_end() was given. */
-ssize_t strata_ring_read(struct strata_ring *r, void *buf, size_t len);
+/*
+ * Reader READER, from 0: waits for WANT bytes or an eighth of the ring, whatever is less, and gives what is there in
+ * one piece, up to WANT bytes, where it lies. 0 at the end, or what strata_ring_end() was given.
+ */
+ssize_t strata_ring_peek(struct strata_ring *r, unsigned reader, size_t want, const void **ret);
+
+/* Has done with LEN bytes of that. */
+void strata_ring_skip(struct strata_ring *r, unsigned reader, size_t len);
 
 /* Nobody reads any more. */
 void strata_ring_cancel(struct strata_ring *r);
