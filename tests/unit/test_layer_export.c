@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A layer as an archive, parsed back with libarchive. */
+#include "testlib.h"
+
+#include "layer_export.h"
+#include "mount.h"
+#include "util/buf.h"
+#include "util/cleanup.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/socket.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* The archive, read LEN bytes at a time. */
+static struct strata_buf export_all(struct test_store *t, enum strata_kind kind, const char *name, size_t len)
+{
+        struct strata_info info = test_info(t, kind, name);
+        struct strata_buf buf = STRATA_BUF_INIT;
+        cleanup_free char *piece = malloc(len);
+        struct strata_export *x;
+        ssize_t n;
+
+        assert_non_null(piece);
+        assert_int_equal(strata_export_new(t->s, &info, &x), 0);
+        while ((n = strata_export_read(x, piece, len)) > 0)
+                strata_buf_add(&buf, piece, (size_t)n);
+        assert_int_equal(n, 0);
+        assert_int_equal(strata_export_read(x, piece, len), 0);
+        strata_export_free(x);
+        assert_int_equal(strata_buf_status(&buf), 0);
+        assert_int_equal(buf.len % 512, 0);
+        return buf;
+}
+
+static struct archive *open_archive(const struct strata_buf *buf)
+{
+        struct archive *a = archive_read_new();
+
+        assert_int_equal(archive_read_support_format_tar(a), ARCHIVE_OK);
+        assert_int_equal(archive_read_open_memory(a, buf->data, buf->len), ARCHIVE_OK);
+        return a;
+}
+
+static void describe(struct archive_entry *e, struct strata_buf *text)
+{
+        static const struct {
+                mode_t type;
+                char letter;
+        } types[] = { { S_IFREG, 'f' }, { S_IFDIR, 'd' }, { S_IFLNK, 'l' },
+                      { S_IFCHR, 'c' }, { S_IFBLK, 'b' }, { S_IFIFO, 'p' } };
+        char letter = '?';
+
+        for (size_t i = 0; i < COUNT(types); i++)
+                if (archive_entry_filetype(e) == types[i].type)
+                        letter = types[i].letter;
+        if (archive_entry_hardlink(e))
+                letter = 'h';
+        strata_buf_addf(text, "%c %s", letter, archive_entry_pathname(e));
+        if (letter == 'h')
+                strata_buf_addf(text, " = %s", archive_entry_hardlink(e));
+        if (letter == 'l')
+                strata_buf_addf(text, " > %s", archive_entry_symlink(e));
+        if (letter == 'c' || letter == 'b')
+                strata_buf_addf(text, " %d:%d", (int)archive_entry_rdevmajor(e), (int)archive_entry_rdevminor(e));
+        strata_buf_addstr(text, "\n");
+}
+
+/* A line an entry. */
+static void assert_listing(struct test_store *t, enum strata_kind kind, const char *name, const char *expected)
+{
+        cleanup_buf struct strata_buf buf = export_all(t, kind, name, 100000), text = STRATA_BUF_INIT;
+        struct archive *a = open_archive(&buf);
+        struct archive_entry *e;
+        int r;
+
+        while ((r = archive_read_next_header(a, &e)) == ARCHIVE_OK)
+                describe(e, &text);
+        assert_int_equal(r, ARCHIVE_EOF);
+        archive_read_free(a);
+        assert_string_equal(text.data ? text.data : "", expected);
+}
+
+/* The entry PATH of the archive in BUF; the archive is at its data, and to be freed. */
+static struct archive *find_entry(const struct strata_buf *buf, const char *path, struct archive_entry **ret)
+{
+        struct archive *a = open_archive(buf);
+
+        while (archive_read_next_header(a, ret) == ARCHIVE_OK)
+                if (strcmp(archive_entry_pathname(*ret), path) == 0)
+                        return a;
+        fail_msg("no %s in the archive", path);
+        return NULL;
+}
+
+static const char *own(struct test_store *t, uint64_t id, const char *name)
+{
+        return test_path(t, "layers/%" PRIu64 "/fs/%s", id, name);
+}
+
+static void make_dir(const char *path)
+{
+        assert_int_equal(mkdir(path, 0755), 0);
+}
+
+static void every_kind_of_object_is_carried(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        cleanup_fd int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        make_dir(own(t, id, "d"));
+        test_write(own(t, id, "d/f"), "text");
+        test_write(own(t, id, "d-e"), "");
+        assert_int_equal(link(own(t, id, "d/f"), own(t, id, "a")), 0);
+        assert_int_equal(symlink("../up", own(t, id, "l")), 0);
+        assert_int_equal(link(own(t, id, "l"), own(t, id, "m")), 0);
+        assert_int_equal(mkfifo(own(t, id, "p"), 0600), 0);
+        assert_int_equal(mknod(own(t, id, "null"), S_IFCHR | 0666, makedev(1, 3)), 0);
+        assert_int_equal(mknod(own(t, id, "disk"), S_IFBLK | 0660, makedev(8, 1)), 0);
+        assert_int_equal(chdir(own(t, id, "")), 0);
+        strcpy(address.sun_path, "socket");
+        assert_int_equal(bind(sock, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_listing(t, STRATA_ACTIVE, "k",
+                       "d ./\nf a\nd d/\nf d-e\nh d/f = a\nb disk 8:1\nl l > ../up\nh m = l\nc null 1:3\np p\n");
+}
+
+static void attributes_are_exact(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        const struct timespec times[2] = { { 5, 0 }, { 1234567890, 123456789 } };
+        const struct timespec old[2] = { { 5, 0 }, { -2, 800000000 } };
+        struct archive_entry *e;
+        struct archive *a;
+        const char *name;
+        const void *value;
+        size_t len;
+
+        test_write(own(t, id, "f"), "text");
+        test_write(own(t, id, "old"), "");
+        assert_int_equal(chown(own(t, id, "f"), 3000000000U, 70000), 0);
+        assert_int_equal(chmod(own(t, id, "f"), 04751), 0);
+        assert_int_equal(setxattr(own(t, id, "f"), "user.bin", "a\0b\n", 4, 0), 0);
+        assert_int_equal(utimensat(AT_FDCWD, own(t, id, "f"), times, 0), 0);
+        assert_int_equal(utimensat(AT_FDCWD, own(t, id, "old"), old, 0), 0);
+        {
+                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 4096);
+
+                a = find_entry(&buf, "f", &e);
+                assert_int_equal(archive_entry_uid(e), 3000000000U);
+                assert_int_equal(archive_entry_gid(e), 70000);
+                assert_int_equal(archive_entry_mode(e), S_IFREG | 04751);
+                assert_int_equal(archive_entry_mtime(e), 1234567890);
+                assert_int_equal(archive_entry_mtime_nsec(e), 123456789);
+                assert_false(archive_entry_atime_is_set(e));
+                assert_false(archive_entry_ctime_is_set(e));
+                assert_true(!archive_entry_uname(e) || !archive_entry_uname(e)[0]);
+                assert_int_equal(archive_entry_xattr_reset(e), 1);
+                assert_int_equal(archive_entry_xattr_next(e, &name, &value, &len), ARCHIVE_OK);
+                assert_string_equal(name, "user.bin");
+                assert_int_equal(len, 4);
+                assert_memory_equal(value, "a\0b\n", 4);
+                archive_read_free(a);
+                assert_non_null(memmem(buf.data, buf.len, " mtime=-1.2\n", 12));
+        }
+}
+
+static void overlays_own_xattrs_stay_and_capabilities_are_plain(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        /* linux/capability.h: revision 3 with the effective bit, one permitted, root ID 1000; and the same as 2 */
+        const unsigned char v3[24] = { 1, 0, 0, 3, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe8, 3, 0, 0 };
+        const unsigned char v2[20] = { 1, 0, 0, 2, 0, 4 };
+        const char *f;
+        struct archive_entry *e;
+        struct archive *a;
+        const char *name;
+        const void *value;
+        size_t len;
+
+        test_write(own(t, id, "f"), "text");
+        f = own(t, id, "f");
+        assert_int_equal(setxattr(f, "security.capability", v3, sizeof(v3), 0), 0);
+        assert_int_equal(setxattr(f, "trusted.overlay.origin", "x", 1, 0), 0);
+        assert_int_equal(setxattr(f, "trusted.overlay.overlay.opaque", "y", 1, 0), 0);
+        {
+                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 4096);
+
+                a = find_entry(&buf, "f", &e);
+                assert_int_equal(archive_entry_xattr_reset(e), 2);
+                for (int i = 0; i < 2; i++) {
+                        assert_int_equal(archive_entry_xattr_next(e, &name, &value, &len), ARCHIVE_OK);
+                        if (strcmp(name, "security.capability") == 0) {
+                                assert_int_equal(len, sizeof(v2));
+                                assert_memory_equal(value, v2, sizeof(v2));
+                        } else {
+                                assert_string_equal(name, "trusted.overlay.opaque");
+                                assert_int_equal(len, 1);
+                        }
+                }
+                archive_read_free(a);
+        }
+}
+
+static void removals_are_whiteouts(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "b", "");
+
+        make_dir(own(t, id, "d"));
+        make_dir(own(t, id, "d/sub"));
+        make_dir(own(t, id, "e"));
+        test_write(own(t, id, "d/sub/in"), "x");
+        test_write(own(t, id, "d/old"), "x");
+        test_write(own(t, id, "e/z"), "x");
+        test_write(own(t, id, "file"), "x");
+        test_commit(t, "b", "base");
+        id = test_prepare(t, STRATA_ACTIVE, "k", "base");
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        test_remove_tree(test_mnt(t, "d"));
+        make_dir(test_mnt(t, "d"));
+        make_dir(test_mnt(t, "d/sub"));
+        test_write(test_mnt(t, "d/sub/fresh"), "x");
+        assert_int_equal(unlink(test_mnt(t, "e/z")), 0);
+        test_write(test_mnt(t, "e/a"), "x");
+        assert_int_equal(unlink(test_mnt(t, "file")), 0);
+        make_dir(test_mnt(t, "new"));
+        test_detach(t, id);
+        /* of nothing: by hand, as overlayfs would not make it */
+        assert_int_equal(mknod(own(t, id, "none"), S_IFCHR, makedev(0, 0)), 0);
+        test_commit(t, "k", "n");
+        assert_listing(
+                t, STRATA_COMMITTED, "n",
+                "d ./\nf .wh.file\nd d/\nf d/.wh..wh..opq\nd d/sub/\nf d/sub/fresh\nd e/\nf e/.wh.z\nf e/a\nd new/\n");
+}
+
+static void names_of_any_length_and_bytes(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        cleanup_buf struct strata_buf expected = STRATA_BUF_INIT;
+        char longest[256], target[4000];
+
+        memset(longest, 'n', 255);
+        longest[255] = '\0';
+        memset(target, 't', sizeof(target) - 1);
+        target[sizeof(target) - 1] = '\0';
+        make_dir(own(t, id, longest));
+        test_write(test_path(t, "layers/%" PRIu64 "/fs/%s/%s", id, longest, longest), "x");
+        test_write(own(t, id, "\xff\xfe\x01"), "x");
+        test_write(own(t, id, "\xc3\xa4"), "x");
+        assert_int_equal(symlink(target, own(t, id, "link")), 0);
+        strata_buf_addf(&expected, "d ./\nl link > %s\nd %s/\nf %s/%s\nf \xc3\xa4\nf \xff\xfe\x01\n", target, longest,
+                        longest, longest);
+        assert_listing(t, STRATA_ACTIVE, "k", expected.data);
+}
+
+static void a_name_that_means_a_whiteout_is_refused(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct strata_info info = test_info(t, STRATA_ACTIVE, "k");
+        struct strata_export *x;
+        char buf[4096];
+        ssize_t n;
+
+        test_write(own(t, id, ".wh.x"), "");
+        assert_int_equal(strata_export_new(t->s, &info, &x), 0);
+        while ((n = strata_export_read(x, buf, sizeof(buf))) > 0)
+                ;
+        assert_int_equal(n, -EINVAL);
+        assert_int_equal(strata_export_read(x, buf, sizeof(buf)), -EINVAL);
+        strata_export_free(x);
+}
+
+/* Byte by byte the same in pieces of any size, and its digest. */
+static void the_same_bytes_each_time(void **state)
+{
+        static const size_t pieces[] = { 1, 511, 4097, 1 << 20 };
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", ""), size = 77;
+        cleanup_buf struct strata_buf first = STRATA_BUF_INIT;
+        unsigned char sum[SHA256_DIGEST_LENGTH];
+        char diffid[STRATA_DIFFID_MAX] = "", hex[STRATA_DIFFID_MAX];
+        struct strata_info info;
+
+        for (int i = 0; i < 300; i++)
+                test_write(test_path(t, "layers/%" PRIu64 "/fs/f%d", id, i), "some text");
+        test_commit(t, "k", "n");
+        info = test_info(t, STRATA_COMMITTED, "n");
+        assert_false(strata_export_known(t->s, &info, &size, diffid));
+        assert_int_equal(size, 77);
+        first = export_all(t, STRATA_COMMITTED, "n", 65536);
+        for (size_t i = 0; i < COUNT(pieces); i++) {
+                cleanup_buf struct strata_buf again = export_all(t, STRATA_COMMITTED, "n", pieces[i]);
+
+                assert_int_equal(again.len, first.len);
+                assert_memory_equal(again.data, first.data, first.len);
+        }
+        assert_true(strata_export_known(t->s, &info, &size, diffid));
+        assert_int_equal(size, first.len);
+        SHA256((unsigned char *)first.data, first.len, sum);
+        for (size_t i = 0; i < sizeof(sum); i++)
+                snprintf(hex + i * 2, 3, "%02x", sum[i]);
+        assert_string_equal(diffid, hex);
+        /* What is damaged is not believed. */
+        assert_int_equal(truncate(test_path(t, "layers/%" PRIu64 "/export", id), 70), 0);
+        assert_false(strata_export_known(t->s, &info, &size, diffid));
+}
+
+static void write_at(const char *path, off_t at, const char *text)
+{
+        cleanup_fd int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        assert_int_equal(pwrite(fd, text, strlen(text), at), (ssize_t)strlen(text));
+        assert_int_equal(fsync(fd), 0);
+}
+
+static void holes_are_left_out(void **state)
+{
+        struct test_store *t = *state;
+        const off_t large = (off_t)20 << 30;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct archive_entry *e;
+        struct archive *a;
+        const void *block;
+        size_t len;
+        la_int64_t at;
+        unsigned seen = 0;
+
+        write_at(own(t, id, "large"), 0, "begin");
+        write_at(own(t, id, "large"), large, "end");
+        write_at(own(t, id, "after"), 0, "x");
+        write_at(own(t, id, "hole"), 0, "");
+        assert_int_equal(truncate(own(t, id, "hole"), 3 << 20), 0);
+        write_at(own(t, id, "small"), 100000, "end");
+        {
+                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 100000);
+
+                assert_true(buf.len < 200000);
+                a = find_entry(&buf, "large", &e);
+                assert_int_equal(archive_entry_size(e), large + 3);
+                while (archive_read_data_block(a, &block, &len, &at) == ARCHIVE_OK)
+                        for (size_t i = 0; i < len; i++)
+                                if (((const char *)block)[i]) {
+                                        const char *text = at + (off_t)i < 5 ? "begin" : "end";
+                                        off_t from = at + (off_t)i < 5 ? 0 : large;
+
+                                        assert_int_equal(((const char *)block)[i], text[at + (off_t)i - from]);
+                                        seen++;
+                                }
+                assert_int_equal(seen, 8);
+                archive_read_free(a);
+                a = find_entry(&buf, "hole", &e);
+                assert_int_equal(archive_entry_size(e), 3 << 20);
+                archive_read_free(a);
+        }
+}
+
+/* More than a size in octal digits holds, without holes to leave out. Only its beginning is read. */
+static void a_file_of_more_than_8_gib(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        const off_t size = ((off_t)8 << 30) + 4096;
+        struct strata_info info = test_info(t, STRATA_ACTIVE, "k");
+        cleanup_free char *buf = malloc(1 << 20);
+        struct strata_export *x;
+        ssize_t n;
+        int fd = open(own(t, id, "f"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        assert_true(fd >= 0);
+        if (fallocate(fd, 0, 0, size) < 0)
+                fail_msg("8 GiB of room are needed: %s", strerror(errno));
+        close(fd);
+        assert_int_equal(strata_export_new(t->s, &info, &x), 0);
+        n = strata_export_read(x, buf, 1 << 20);
+        assert_true(n > 4096);
+        assert_non_null(memmem(buf, 4096, " size=8589938688\n", 17));
+        strata_export_free(x);
+}
+
+static void deep_folders(void **state)
+{
+        struct test_store *t = *state;
+        enum { DEEP = 1500 };
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct archive_entry *e;
+        struct archive *a;
+        unsigned n = 0;
+        int fd = open(own(t, id, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        for (int i = 0; i < DEEP; i++) {
+                int next;
+
+                assert_int_equal(mkdirat(fd, "deep", 0755), 0);
+                next = openat(fd, "deep", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                assert_true(next >= 0);
+                close(fd);
+                fd = next;
+        }
+        assert_int_equal(mkdirat(fd, "last", 0755), 0);
+        close(fd);
+        {
+                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 100000);
+
+                a = open_archive(&buf);
+                while (archive_read_next_header(a, &e) == ARCHIVE_OK)
+                        n++;
+                archive_read_free(a);
+        }
+        assert_int_equal(n, DEEP + 2);
+}
+
+static void ended_in_the_middle(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", ""), size;
+        unsigned threads = test_count_dir("/proc/self/task"), fds = test_count_dir("/proc/self/fd");
+        char buf[1000], diffid[STRATA_DIFFID_MAX];
+        struct strata_info info;
+        struct strata_export *x;
+
+        write_at(own(t, id, "f"), 0, "x");
+        assert_int_equal(truncate(own(t, id, "f"), 900000), 0);
+        for (int i = 0; i < 20; i++)
+                assert_int_equal(link(own(t, id, "f"), test_path(t, "layers/%" PRIu64 "/fs/l%d", id, i)), 0);
+        write_at(own(t, id, "z"), 20 << 20, "x");
+        test_commit(t, "k", "n");
+        info = test_info(t, STRATA_COMMITTED, "n");
+        for (int reads = 0; reads < 3; reads++) {
+                assert_int_equal(strata_export_new(t->s, &info, &x), 0);
+                for (int i = 0; i < reads; i++)
+                        assert_int_equal(strata_export_read(x, buf, sizeof(buf)), sizeof(buf));
+                strata_export_free(x);
+        }
+        assert_false(strata_export_known(t->s, &info, &size, diffid));
+        assert_int_equal(test_count_dir("/proc/self/task"), threads);
+        assert_int_equal(test_count_dir("/proc/self/fd"), fds);
+}
+
+static void a_view_is_empty(void **state)
+{
+        struct test_store *t = *state;
+
+        test_snapshot(t, "base", "");
+        test_prepare(t, STRATA_VIEW, "v", "base");
+        assert_listing(t, STRATA_VIEW, "v", "");
+}
+
+#define BOTH(f)                                                                                                        \
+        cmocka_unit_test_setup_teardown(f, test_new_api_setup, test_mount_teardown),                                   \
+                cmocka_unit_test_setup_teardown(f, test_old_api_setup, test_mount_teardown)
+#define ONE(f) cmocka_unit_test_setup_teardown(f, test_new_api_setup, test_mount_teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                ONE(every_kind_of_object_is_carried),
+                ONE(attributes_are_exact),
+                ONE(overlays_own_xattrs_stay_and_capabilities_are_plain),
+                BOTH(removals_are_whiteouts),
+                ONE(names_of_any_length_and_bytes),
+                ONE(a_name_that_means_a_whiteout_is_refused),
+                BOTH(the_same_bytes_each_time),
+                ONE(holes_are_left_out),
+                ONE(a_file_of_more_than_8_gib),
+                ONE(deep_folders),
+                ONE(ended_in_the_middle),
+                BOTH(a_view_is_empty),
+        };
+
+        return cmocka_run_group_tests_name("layer_export", tests, test_private_mounts, NULL);
+}
