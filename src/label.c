@@ -73,7 +73,7 @@ int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t
  * Puts the file TMP in the place of LABEL and makes that durable; if that fails the label is as it was, or absent as it
  * was. TMP is gone afterwards, or holds the former value.
  */
-static int put_in_place(struct strata *s, int dir, const char *tmp, const char *label)
+static int put_in_place(struct strata *s, int dir, const char *tmp, const char *label, bool sync)
 {
         bool replaced = true;
         struct stat st;
@@ -88,7 +88,7 @@ static int put_in_place(struct strata *s, int dir, const char *tmp, const char *
                 if (renameat(dir, tmp, dir, label) < 0)
                         return -errno;
         }
-        r = strata_store_sync_dir(s, dir);
+        r = sync ? strata_store_sync_dir(s, dir) : 0;
         if (r < 0 && replaced)
                 (void)renameat2(dir, tmp, dir, label, RENAME_EXCHANGE);
         else if (r < 0)
@@ -96,7 +96,7 @@ static int put_in_place(struct strata *s, int dir, const char *tmp, const char *
         return r;
 }
 
-int strata_label_set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len)
+static int set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len, bool sync)
 {
         static atomic_uint counter; /* tells temporary files of writers at the same time apart */
         cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
@@ -118,11 +118,21 @@ int strata_label_set(struct strata *s, uint64_t id, const char *label, const cha
         if (r < 0)
                 return r;
         snprintf(tmp, sizeof(tmp), ".new.%u", atomic_fetch_add(&counter, 1));
-        r = strata_io_create_at(dir, tmp, text.data, text.len, 0600, s->config.durable);
+        r = strata_io_create_at(dir, tmp, text.data, text.len, 0600, sync && s->config.durable);
         if (r == 0)
-                r = put_in_place(s, dir, tmp, label);
+                r = put_in_place(s, dir, tmp, label, sync);
         (void)unlinkat(dir, tmp, 0);
         return r;
+}
+
+int strata_label_set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len)
+{
+        return set(s, id, label, value, len, true);
+}
+
+int strata_label_set_later(struct strata *s, uint64_t id, const char *label, const char *value, size_t len)
+{
+        return set(s, id, label, value, len, false);
 }
 
 int strata_label_remove(struct strata *s, uint64_t id, const char *label)

@@ -20,6 +20,12 @@ int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t
  */
 int strata_label_set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len);
 
+/*
+ * The same, but durable only with the commit of the entry: for what goes together with files that are no safer. A sync
+ * here would take all of those to the disk.
+ */
+int strata_label_set_later(struct strata *s, uint64_t id, const char *label, const char *value, size_t len);
+
 /* -ENOENT without such a label. */
 int strata_label_remove(struct strata *s, uint64_t id, const char *label);
 

@@ -7,6 +7,7 @@
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
+#include "util/copy.h"
 #include "util/timefmt.h"
 
 #include <errno.h>
@@ -15,51 +16,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
-
-/* True for the xattrs in which overlayfs keeps its own state. */
-static bool is_overlay_xattr(const char *name)
-{
-        return strncmp(name, "trusted.overlay.", 16) == 0 || strncmp(name, "user.overlay.", 13) == 0;
-}
-
-/* Copies all xattrs, ACLs among them, from the directory FROM to TO (both open for reading). */
-static int copy_xattrs(int from, int to)
-{
-        cleanup_free char *names = NULL, *value = NULL;
-        ssize_t len, n;
-
-        len = flistxattr(from, NULL, 0);
-        if (len <= 0)
-                return len < 0 && errno != ENOTSUP ? -errno : 0;
-        names = malloc((size_t)len + 1);
-        value = malloc(65536); /* XATTR_SIZE_MAX */
-        if (!names || !value)
-                return -ENOMEM;
-        len = flistxattr(from, names, (size_t)len);
-        if (len < 0)
-                return -errno;
-        names[len] = '\0';
-        for (const char *name = names; name < names + len; name += strlen(name) + 1) {
-                if (is_overlay_xattr(name))
-                        continue;
-                n = fgetxattr(from, name, value, 65536);
-                if (n < 0 && errno == ENODATA)
-                        continue;
-                if (n < 0 || fsetxattr(to, name, value, (size_t)n, 0) < 0)
-                        return -errno;
-        }
-        return 0;
-}
 
 /* Makes the root of a child look like the root of its parent: owner, mode, xattrs, ACLs, times. */
 static int copy_root(struct strata *s, int layer_fd, uint64_t parent)
 {
         char path[STRATA_ID_PATH_MAX];
         cleanup_fd int from = -1, to = -1;
-        struct timespec times[2];
         struct stat st, now;
-        int r;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/fs", parent);
         from = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -68,16 +31,7 @@ static int copy_root(struct strata *s, int layer_fd, uint64_t parent)
         to = openat(layer_fd, "fs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (to < 0 || fstat(to, &now) < 0)
                 return -errno;
-        if ((st.st_uid != now.st_uid || st.st_gid != now.st_gid) && fchown(to, st.st_uid, st.st_gid) < 0)
-                return -errno;
-        if (st.st_mode != now.st_mode && fchmod(to, st.st_mode & 07777) < 0)
-                return -errno;
-        r = copy_xattrs(from, to);
-        if (r < 0)
-                return r;
-        times[0] = st.st_atim;
-        times[1] = st.st_mtim;
-        return futimens(to, times) < 0 ? -errno : 0;
+        return strata_copy_attributes(from, &st, to, &now);
 }
 
 static int make_root(int layer_fd, uid_t uid, gid_t gid)

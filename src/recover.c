@@ -161,6 +161,15 @@ static void sweep_lower(struct strata *s, uint64_t id)
                         (void)unlinkat(dirfd(dir), de->d_name, AT_REMOVEDIR);
 }
 
+/* What an import that was cut off had made of a layer. */
+static void sweep_import(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/fs.new", id);
+        (void)strata_trash_part(s, s->layers_fd, path, id);
+}
+
 static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX];
@@ -199,6 +208,7 @@ static void sweep_layer(struct strata *s, uint64_t id)
                                id, r == -ENOENT ? "missing" : "damaged", id);
         if (strata_op_begin(s, &op, id) == 0) {
                 strata_record_discard(s, id); /* of a step that did not come; nobody is at one now */
+                sweep_import(s, id);
                 strata_op_end(s, &op);
         }
         sweep_lower(s, id);

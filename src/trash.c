@@ -20,6 +20,7 @@ struct strata_trash {
         pthread_cond_t wake;
         bool work; /* something was added since the last look */
         atomic_bool stop;
+        atomic_ulong parts; /* number for the next part's name */
 };
 
 int strata_trash_new(struct strata_trash **ret)
@@ -44,18 +45,37 @@ void strata_trash_free(struct strata_trash *t)
         free(t);
 }
 
+static void wake(struct strata_trash *t)
+{
+        pthread_mutex_lock(&t->lock);
+        t->work = true;
+        pthread_cond_signal(&t->wake);
+        pthread_mutex_unlock(&t->lock);
+}
+
 int strata_trash_layer(struct strata *s, uint64_t id)
 {
-        struct strata_trash *t = s->trash;
         char path[STRATA_ID_PATH_MAX];
 
         snprintf(path, sizeof(path), "%" PRIu64, id);
         if (renameat(s->layers_fd, path, s->trash_fd, path) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        pthread_mutex_lock(&t->lock);
-        t->work = true;
-        pthread_cond_signal(&t->wake);
-        pthread_mutex_unlock(&t->lock);
+        wake(s->trash);
+        return 0;
+}
+
+int strata_trash_part(struct strata *s, int dirfd, const char *name, uint64_t id)
+{
+        char to[2 * STRATA_ID_PATH_MAX];
+
+        for (;;) {
+                snprintf(to, sizeof(to), "%" PRIu64 ".part.%lu", id, atomic_fetch_add(&s->trash->parts, 1));
+                if (renameat2(dirfd, name, s->trash_fd, to, RENAME_NOREPLACE) == 0)
+                        break;
+                if (errno != EEXIST) /* else a run before left a part of this name */
+                        return errno == ENOENT ? 0 : -errno;
+        }
+        wake(s->trash);
         return 0;
 }
 

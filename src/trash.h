@@ -17,6 +17,12 @@ void strata_trash_free(struct strata_trash *t);
 /* Moves layers/ID away and wakes the thread. 0 also when it is gone already. */
 int strata_trash_layer(struct strata *s, uint64_t id);
 
+/*
+ * Moves whatever is called NAME below DIRFD, a part of layer ID, away in one step and wakes the thread. 0 also when
+ * there is nothing. For directories it leaves the work on what they hold to the thread.
+ */
+int strata_trash_part(struct strata *s, int dirfd, const char *name, uint64_t id);
+
 /* Deletes all that is in trash/ now; 0, or the first error met (the rest is tried all the same). */
 int strata_trash_empty(struct strata *s);
 
