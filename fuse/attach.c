@@ -71,6 +71,8 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
                 sfs_live_asked(e, tid);
         if (sfs_ticket_take_error(&a->tickets, id, tid, &error)) {
                 r = -error;
+        } else if (e && e->importing) {
+                r = -EBUSY;
         } else if (e && e->state == SFS_MOUNTED && !e->suspect) {
                 e->known++;
                 *timeout = SFS_FOREVER;
@@ -147,6 +149,8 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
                 e = sfs_live_get(a, id);
                 if (!e || !p)
                         *error = ENOMEM;
+                else if (e->importing)
+                        *error = EBUSY;
                 else if (e->state != SFS_BARE && e->state != SFS_MOUNTED)
                         kept = true;
                 else if (e->state == SFS_BARE || e->suspect)
@@ -208,11 +212,30 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
                 }
+                if (e->importing) {
+                        ret = SFS_CLAIM_IMPORT;
+                        break;
+                }
                 if (!wait || pthread_cond_timedwait(&a->settled, &a->lock, &end) != 0)
                         break;
         }
         pthread_mutex_unlock(&a->lock);
         return ret;
+}
+
+void sfs_attach_import(struct sfs_attach *a, uint64_t id)
+{
+        struct sfs_parked *parked;
+        struct sfs_live *e;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, id); /* claimed: it stays listed until the end of that */
+        e->importing = true;
+        parked = e->parked;
+        e->parked = NULL;
+        pthread_cond_broadcast(&a->settled);
+        pthread_mutex_unlock(&a->lock);
+        sfs_live_answer(parked, id, -EBUSY);
 }
 
 void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
@@ -223,6 +246,7 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
         pthread_mutex_lock(&a->lock);
         a->n_claims--;
         e = sfs_live_find(a, id); /* claimed: it stays listed until here */
+        e->importing = false;
         sfs_live_set(a, e, mounted ? SFS_MOUNTED : SFS_BARE);
         if (mounted || !e->parked || !sfs_live_mount(a, e)) {
                 parked = e->parked;

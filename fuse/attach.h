@@ -72,6 +72,7 @@ uint64_t sfs_attach_count(struct sfs_attach *a);
 enum sfs_claim {
         SFS_CLAIM_BARE,    /* nothing is mounted */
         SFS_CLAIM_MOUNTED, /* fs/ is mounted */
+        SFS_CLAIM_IMPORT,  /* a layer is being imported there */
         SFS_CLAIM_BUSY, /* a mount is being made or released, and WAIT was false; it took too long; or the end has come
                          */
 };
@@ -84,6 +85,12 @@ enum sfs_claim {
  * sfs_attach_arm() first, on the outer side.
  */
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait);
+
+/*
+ * A claim turns out to be for an import, and may take long: from now until its end, who walks into fs/ is told EBUSY,
+ * and so is who claims. On the outer side.
+ */
+void sfs_attach_import(struct sfs_attach *a, uint64_t id);
 
 /* Ends a claim, on the outer side and after the reply. MOUNTED: whether fs/ is mounted now. */
 void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted);

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+#define LAYER_BLOCK 1048576 /* bytes that cp(1) and the like read and write at once: as much as one request carries */
+
 static void attr_init(struct sfs *sfs, uint64_t node, mode_t mode, struct timespec mtime, struct stat *st)
 {
         *st = (struct stat){
@@ -45,7 +47,12 @@ void sfs_attr_of_ctl(struct sfs *sfs, const struct sfs_ctl *ctl, const struct st
                         mtime = folder.st_mtim;
         }
         attr_init(sfs, node, ctl->mode, mtime, st);
+        if (info && info->kind != STRATA_ACTIVE && S_ISREG(ctl->mode))
+                st->st_mode &= ~0222U;
         st->st_size = sfs_ctl_size(sfs, ctl, info);
+        st->st_blocks = (st->st_size + 511) / 512; /* or cp(1) takes it for a sparse file */
+        if (ctl->slot == SFS_SLOT_LAYER)
+                st->st_blksize = LAYER_BLOCK;
 }
 
 void sfs_attr_of_label(struct sfs *sfs, uint64_t node, uint64_t size, struct timespec mtime, struct stat *st)

@@ -11,10 +11,11 @@
 
 /* What it costs to know a file's text. */
 enum sfs_cost {
-        SFS_COST_NONE, /* a directory, or a link */
-        SFS_COST_LOW,  /* made at each look: stat shows the true size */
-        SFS_COST_ONCE, /* a walk over the layer, until it is known of a committed one */
-        SFS_COST_WALK, /* a walk over the store or over memory: stat shows 0, as in /proc */
+        SFS_COST_NONE,  /* a directory, or a link */
+        SFS_COST_LOW,   /* made at each look: stat shows the true size */
+        SFS_COST_ONCE,  /* a walk over the layer, unless KNOWN says that it is not needed */
+        SFS_COST_LAYER, /* a walk over the layer; KNOWN may tell the size */
+        SFS_COST_WALK,  /* a walk over the store or over memory: stat shows 0, as in /proc */
 };
 
 /* Where a file is: a bit for the mount point itself and one for each kind of entry. */
@@ -30,6 +31,9 @@ struct sfs_ctl {
         enum sfs_cost cost;
         /* Appends the text; INFO is NULL at the top. 0 or -errno. */
         int (*show)(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf);
+        /* Of what takes a walk over the layer: true if what that gives is at hand; *SIZE then is that of the text, or
+         * as it was where SHOW tells it. */
+        bool (*known)(struct sfs *sfs, const struct strata_info *info, uint64_t *size);
 };
 
 /* The table's line for SLOT, NULL without one. */

@@ -40,6 +40,7 @@ struct sfs_live {
         time_t next_try; /* of MOUNTED: when to try to release it */
         bool expires;    /* views and snapshots */
         bool suspect;    /* MOUNTED, but somebody got to the bare directory: look again */
+        bool importing;  /* of CLAIMED: for an import, which may take long: who comes is told EBUSY */
         bool fresh;      /* MOUNTED, and not looked at again since */
         pid_t toucher;   /* of MOUNTING: the first thread that asked */
         bool crowded;    /* of MOUNTING: others asked as well */

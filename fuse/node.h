@@ -32,6 +32,8 @@ enum sfs_slot {
         SFS_SLOT_USAGE,
         SFS_SLOT_LABELS,
         SFS_SLOT_CHILDREN,
+        SFS_SLOT_CHANGES,
+        SFS_SLOT_LAYER,
 };
 
 #define SFS_LABEL_BIT (UINT64_C(1) << 63)
@@ -69,6 +71,12 @@ static inline bool sfs_node_is_folder(uint64_t node, enum strata_kind *kind)
 static inline bool sfs_node_is_entry(uint64_t node)
 {
         return !sfs_node_is_label(node) && sfs_node_id(node) && sfs_node_slot(node) == SFS_SLOT_ENTRY;
+}
+
+/* True for an entry's layer.tar. */
+static inline bool sfs_node_is_layer(uint64_t node)
+{
+        return !sfs_node_is_label(node) && sfs_node_id(node) && sfs_node_slot(node) == SFS_SLOT_LAYER;
 }
 
 /* True for an entry's directory of labels. */

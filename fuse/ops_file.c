@@ -2,6 +2,7 @@
 /* Open files, and the texts of the control tree: made whole at open, and read from there. */
 #include "ctl.h"
 #include "handle.h"
+#include "layer.h"
 #include "log.h"
 #include "node.h"
 #include "ops.h"
@@ -117,6 +118,8 @@ void sfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
         if (sfs_node_is_label(ino))
                 r = sfs_label_open(req, ino, fi);
+        else if (sfs_node_is_layer(ino))
+                r = sfs_layer_open(req, ino, fi);
         else if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC))
                 r = sfs_op_refuse(sfs_of(req), "open", ino, NULL);
         else
@@ -130,7 +133,10 @@ void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
         struct sfs_handle *h = sfs_handle_of(fi);
         size_t at = (size_t)off;
 
-        (void)ino;
+        if (sfs_node_is_layer(ino)) {
+                sfs_layer_read(req, sfs_layer_of(fi), size, off);
+                return;
+        }
         pthread_mutex_lock(&h->lock);
         if (at >= h->text.len)
                 fuse_reply_buf(req, NULL, 0);

@@ -7,6 +7,7 @@
 #include "handle.h"
 #include "label.h"
 #include "labelnode.h"
+#include "layer.h"
 #include "log.h"
 #include "metrics.h"
 #include "node.h"
@@ -113,6 +114,10 @@ void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
         size_t at;
         int r = 0;
 
+        if (sfs_node_is_layer(ino)) {
+                sfs_layer_write(req, sfs_layer_of(fi), data, size, off);
+                return;
+        }
         pthread_mutex_lock(&h->lock);
         at = fi->flags & O_APPEND ? h->text.len : (size_t)off;
         if (at > STRATA_LABEL_MAX + 1 || size > STRATA_LABEL_MAX + 1 - at)
@@ -385,7 +390,10 @@ void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct sfs_handle *h = sfs_handle_of(fi);
 
-        (void)ino;
+        if (sfs_node_is_layer(ino)) {
+                sfs_layer_flush(req, sfs_layer_of(fi));
+                return;
+        }
         pthread_mutex_lock(&h->lock);
         h->flushes++;
         pthread_mutex_unlock(&h->lock);
@@ -394,15 +402,19 @@ void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-        (void)ino;
         (void)datasync;
-        publish(req, sfs_handle_of(fi), true, done_reply);
+        if (sfs_node_is_layer(ino))
+                fuse_reply_err(req, 0); /* what counts is the commit */
+        else
+                publish(req, sfs_handle_of(fi), true, done_reply);
 }
 
 void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        (void)ino;
-        publish(req, sfs_handle_of(fi), true, done_release);
+        if (sfs_node_is_layer(ino))
+                sfs_layer_release(req, fi);
+        else
+                publish(req, sfs_handle_of(fi), true, done_release);
 }
 
 void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)

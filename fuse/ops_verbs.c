@@ -271,6 +271,11 @@ static void run_change(struct sfs_job *job)
         if (!c->claimed) {
                 enum sfs_claim claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
 
+                if (claim == SFS_CLAIM_IMPORT) {
+                        set_why(c, "a layer is just being imported into it; wait for that, or end it");
+                        c->result = -EBUSY;
+                        return;
+                }
                 if (claim == SFS_CLAIM_BUSY) {
                         set_why(c, "its fs/ is just being mounted or released, or the program ends; try again");
                         c->result = -EBUSY;
@@ -325,7 +330,7 @@ static void start_change(struct change_job *c)
         begin_move(c);
         if (c->info.id) {
                 claim = sfs_attach_claim(c->sfs->attach, c->info.id, false);
-                c->claimed = claim != SFS_CLAIM_BUSY;
+                c->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
         }
         if (claim == SFS_CLAIM_BARE && c->info.kind == STRATA_ACTIVE && c->info.id &&

@@ -15,6 +15,7 @@ struct raw {
         char *expire;
         char *durability;
         char *mountapi;
+        char *maxlayer;
         int is_volatile;
         int foreground;
         int debug;
@@ -43,6 +44,7 @@ static const struct fuse_opt specs[] = {
         RAW("expire=%s", expire),
         RAW("durability=%s", durability),
         RAW("mountapi=%s", mountapi),
+        RAW("maxlayer=%s", maxlayer),
         RAW("volatile", is_volatile),
         RAW("-f", foreground),
         RAW("-d", debug),
@@ -119,6 +121,8 @@ static int check(struct raw *raw)
         o->config.old_mount_api = raw->mountapi && strcmp(raw->mountapi, "old") == 0;
         if (raw->mountapi && !o->config.old_mount_api && strcmp(raw->mountapi, "auto") != 0)
                 return mistake("mountapi=%s is neither auto nor old", raw->mountapi);
+        if (raw->maxlayer && !strata_io_parse_u64(raw->maxlayer, &o->max_layer))
+                return mistake("maxlayer=%s is not a number of bytes", raw->maxlayer);
         /* Without durability nothing is gained by syncing inside, and freezing would sync all. */
         o->config.volatile_mounts = raw->is_volatile || !o->config.durable;
         o->config.restrict_mounts = raw->allow_other && !(raw->suid && raw->dev);
@@ -142,6 +146,7 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         free(raw.expire);
         free(raw.durability);
         free(raw.mountapi);
+        free(raw.maxlayer);
         return r;
 }
 
@@ -177,6 +182,7 @@ void sfs_options_usage(void)
                "    -o durability=WHEN      commit: `mv` to snapshots/ returns when all is on the disk (default);\n"
                "                            none: it does not wait, and a power cut may lose commits\n"
                "    -o mountapi=WHICH       auto (default), or old: mount(2) as before Linux 6.8\n"
+               "    -o maxlayer=BYTES       refuse imported layers that are larger, unpacked (0: no limit)\n"
                "    -o volatile             no fsync inside active snapshots; a commit still makes all durable\n"
                "\n"
                "options of FUSE:\n");

@@ -13,6 +13,7 @@ struct sfs_options {
         bool help;
         bool version;
         unsigned expire;
+        unsigned long long max_layer;
         struct strata_config config;
         struct fuse_args fuse; /* what is left for libfuse */
 };

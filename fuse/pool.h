@@ -20,8 +20,9 @@ enum sfs_lane {
         SFS_LANE_CHANGE, /* commit, rename, remove of what is mounted */
         SFS_LANE_LABEL,  /* labels on their way to the disk */
         SFS_LANE_READ,   /* text that takes a walk over the store */
+        SFS_LANE_LAYER,  /* pieces of layers, going out and coming in */
 };
-#define SFS_LANES 4
+#define SFS_LANES 5
 
 struct sfs_pool;
 

@@ -254,6 +254,7 @@ int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data
         raise_fd_limit();
         umask(0);
         sfs->expire = o->expire;
+        sfs->max_layer = o->max_layer;
         sfs->uid = getuid();
         sfs->gid = getgid();
         r = open_all(&x, o, &why);

@@ -23,9 +23,10 @@ struct sfs {
         struct sfs_pool *pool;
         struct sfs_attach *attach;
         struct sfs_labels *labels;
-        char *mnt;       /* absolute path of the mount point */
-        unsigned expire; /* seconds; 0: never */
-        uid_t uid;       /* owner of all control files */
+        char *mnt;          /* absolute path of the mount point */
+        unsigned expire;    /* seconds; 0: never */
+        uint64_t max_layer; /* bytes of an imported layer, unpacked; 0: no limit */
+        uid_t uid;          /* owner of all control files */
         gid_t gid;
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */

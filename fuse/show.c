@@ -2,7 +2,9 @@
 #include "show.h"
 
 #include "attach.h"
+#include "changes.h"
 #include "config.h"
+#include "layer_export.h"
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
@@ -117,6 +119,8 @@ int sfs_show_info(struct sfs *sfs, const struct strata_info *info, struct strata
 {
         struct strata_info parent = { 0 };
         struct strata_usage usage;
+        char diffid[65];
+        uint64_t size;
         int r;
 
         if (info->parent) {
@@ -134,6 +138,8 @@ int sfs_show_info(struct sfs *sfs, const struct strata_info *info, struct strata
                         return r;
                 add_time(buf, "committed", info->committed);
                 strata_buf_addf(buf, "size: %" PRIu64 "\ninodes: %" PRIu64 "\n", usage.bytes, usage.inodes);
+                if (strata_export_known(sfs->store, info, &size, diffid))
+                        strata_buf_addf(buf, "diffid: sha256:%s\n", diffid);
         }
         return strata_buf_status(buf);
 }
@@ -189,4 +195,34 @@ int sfs_show_children(struct sfs *sfs, const struct strata_info *info, struct st
                         r = 0; /* removed meanwhile */
         }
         return r < 0 ? r : strata_buf_status(buf);
+}
+
+int sfs_show_changes(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf)
+{
+        return strata_changes_get(sfs->store, info, buf);
+}
+
+bool sfs_usage_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size)
+{
+        struct strata_usage usage;
+
+        (void)size;
+        return strata_usage_known(sfs->store, info, &usage);
+}
+
+bool sfs_info_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size)
+{
+        return info->kind != STRATA_COMMITTED || sfs_usage_known(sfs, info, size);
+}
+
+bool sfs_changes_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size)
+{
+        return strata_changes_size(sfs->store, info, size);
+}
+
+bool sfs_layer_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size)
+{
+        char diffid[65];
+
+        return strata_export_known(sfs->store, info, size, diffid);
 }

@@ -19,6 +19,14 @@ int sfs_show_overlay(struct sfs *sfs, const struct strata_info *info, struct str
 int sfs_show_usage(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf);
 int sfs_show_children(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf);
 
+int sfs_show_changes(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf);
+
+/* What is known without a walk over the layer: see struct sfs_ctl. */
+bool sfs_info_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size);
+bool sfs_usage_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size);
+bool sfs_changes_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size);
+bool sfs_layer_known(struct sfs *sfs, const struct strata_info *info, uint64_t *size);
+
 /* "MNT/FOLDER/NAME" of an entry, the caller's to free; NULL when out of memory. */
 char *sfs_entry_path(const struct sfs *sfs, const struct strata_info *info);
 

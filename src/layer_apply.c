@@ -279,6 +279,10 @@ int strata_apply_archive(struct strata_apply *a, struct archive *ar)
                 strata_apply_fail(a, r, n == ARCHIVE_WARN ? archive_entry_pathname(e) : NULL,
                                   text ? text : "the archive is damaged");
         }
+        /* An archive that stops between two entries is cut off all the same: the blocks of zeros at its end are
+         * missing. */
+        if (r == 0 && archive_filter_bytes(ar, 0) <= archive_read_header_position(ar))
+                r = strata_apply_fail(a, -EINVAL, NULL, "the archive is cut off: its end is missing");
         archive_entry_free(e);
         if (r == 0)
                 r = strata_apply_settle(a);

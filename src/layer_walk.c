@@ -54,7 +54,7 @@ const char *strata_layer_prefix(bool in_userns)
 
 void strata_layer_proc_path(int dirfd, const char *name, char ret[STRATA_LAYER_PROC_MAX])
 {
-        snprintf(ret, STRATA_LAYER_PROC_MAX, "/proc/self/fd/%d/%s", dirfd, name);
+        snprintf(ret, STRATA_LAYER_PROC_MAX, "/proc/thread-self/fd/%d/%s", dirfd, name);
 }
 
 static void level_free(struct level *l)

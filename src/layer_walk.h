@@ -53,7 +53,7 @@ int strata_layer_walk(const struct strata_layer_walk *w, strata_layer_fn fn, voi
 /* The prefix of overlayfs' own xattrs, inside a user namespace and outside, with its last dot. */
 const char *strata_layer_prefix(bool in_userns);
 
-/* "/proc/self/fd/DIRFD/NAME": for the calls on xattrs, which have no *at() form. */
+/* "/proc/thread-self/fd/DIRFD/NAME": for the calls on xattrs, which have no *at() form. */
 #define STRATA_LAYER_PROC_MAX 300
 void strata_layer_proc_path(int dirfd, const char *name, char ret[STRATA_LAYER_PROC_MAX]);
 

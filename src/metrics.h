@@ -19,8 +19,10 @@ enum strata_verb {
         STRATA_VERB_LABEL,
         STRATA_VERB_MOUNT,
         STRATA_VERB_UNMOUNT,
+        STRATA_VERB_IMPORT,
+        STRATA_VERB_EXPORT,
 };
-#define STRATA_VERBS 8
+#define STRATA_VERBS 10
 
 int strata_metrics_new(struct strata_metrics **ret);
 void strata_metrics_free(struct strata_metrics *m);

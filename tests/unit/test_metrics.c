@@ -72,8 +72,8 @@ static void counts_by_verb_and_errno(void **state)
 
 static void every_verb_has_its_word(void **state)
 {
-        static const char *const words[] = { "prepare", "view",  "commit", "rename",
-                                             "remove",  "label", "mount",  "unmount" };
+        static const char *const words[] = { "prepare", "view",  "commit",  "rename", "remove",
+                                             "label",   "mount", "unmount", "import", "export" };
         char *text;
 
         assert_int_equal(COUNT(words), STRATA_VERBS);

@@ -41,6 +41,25 @@ static int put(const char *path, int flags, const char *text)
         return close(fd);
 }
 
+/* Copies FROM into TO, which is there: the errno is that of the write(2) or of the close(2) that fails */
+static int import(const char *from, const char *to)
+{
+        static char buf[65536];
+        int in = open(from, O_RDONLY | O_CLOEXEC), out = in < 0 ? -1 : open(to, O_WRONLY | O_CLOEXEC), err = 0;
+        ssize_t n;
+
+        if (out < 0)
+                return -1;
+        while (!err && (n = read(in, buf, sizeof(buf))) > 0)
+                if (write(out, buf, (size_t)n) != n)
+                        err = errno;
+        if (close(out) < 0 && !err)
+                err = errno;
+        close(in);
+        errno = err;
+        return err ? -1 : 0;
+}
+
 /* Reads the file to its end */
 static int drain(const char *path)
 {
@@ -129,6 +148,8 @@ static int run_two(const char *op, const char *a, const char *b)
                 return put(a, 0, b);
         if (!strcmp(op, "rewrite"))
                 return put(a, O_CREAT | O_TRUNC, b);
+        if (!strcmp(op, "import"))
+                return import(a, b);
         if (!strcmp(op, "append"))
                 return put(a, O_APPEND, b);
         return -2;

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An open layer.tar, shared by layer_read.c (a layer going out) and layer_write.c (one coming in). */
+#ifndef SFS_LAYER_H
+#define SFS_LAYER_H
+
+#include "pool.h"
+#include "sfs.h"
+#include "util/buf.h"
+
+#include <time.h>
+
+struct strata_export;
+struct strata_import;
+
+/*
+ * What is open. All of it belongs to the inner side, where its descriptors are: jobs of one handle run one after the
+ * other, as ORDER is held. Only the constant fields are looked at elsewhere.
+ */
+struct sfs_layer {
+        struct strata_info info; /* constant */
+        bool writing;            /* constant */
+        struct timespec start;   /* constant; of the metrics' clock */
+
+        pthread_mutex_t order;
+        uint64_t pos; /* bytes read or written so far */
+        int result;   /* the first error; it stays */
+
+        struct strata_export *out;
+        struct strata_import *in;
+        bool finished; /* what was written is applied, or is not and never will be */
+};
+
+/* One request for an open layer.tar, on its way through the pool. */
+struct sfs_layer_job {
+        struct sfs_job job; /* first */
+        struct sfs *sfs;
+        fuse_req_t req;
+        struct fuse_file_info fi; /* of an open */
+        struct sfs_layer *l;
+        char *data; /* read, or to be written; freed with the job */
+        size_t size;
+        uint64_t off;
+        int result;
+        bool mounted; /* of an open for writing: fs/ is */
+        bool ends;    /* the import of L has come to its end with this */
+        char why[1024];
+};
+
+static inline struct sfs_layer *sfs_layer_of(const struct fuse_file_info *fi)
+{
+        return (struct sfs_layer *)(uintptr_t)fi->fh;
+}
+
+/* Both NULL, having replied ENOMEM, when out of memory. */
+struct sfs_layer_job *sfs_layer_job(fuse_req_t req, struct sfs_layer *l, void (*run)(struct sfs_job *),
+                                    void (*done)(struct sfs_job *));
+struct sfs_layer_job *sfs_layer_open_job(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi,
+                                         bool writing, void (*run)(struct sfs_job *), void (*done)(struct sfs_job *));
+
+void sfs_layer_job_free(struct sfs_layer_job *j);
+void sfs_layer_free(struct sfs_layer *l);
+
+/* Replies to an open, with L or with J's error. True if it was taken. */
+bool sfs_layer_reply_open(struct sfs_layer_job *j);
+
+/* A line in the log for J's error; OPERATION as in the contract. */
+void sfs_layer_log(struct sfs_layer_job *j, const char *operation);
+
+/* layer_read.c */
+void sfs_layer_open_read(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi);
+void sfs_layer_read(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off);
+void sfs_layer_release_read(fuse_req_t req, struct sfs_layer *l);
+
+/* layer_write.c */
+void sfs_layer_open_write(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi);
+void sfs_layer_write(fuse_req_t req, struct sfs_layer *l, const char *data, size_t size, off_t off);
+void sfs_layer_flush(fuse_req_t req, struct sfs_layer *l);
+void sfs_layer_release_write(fuse_req_t req, struct sfs_layer *l);
+
+/* layer.c: what ops_file.c and ops_label.c hand on for a layer.tar. */
+int sfs_layer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void sfs_layer_release(fuse_req_t req, struct fuse_file_info *fi);
+
+#endif

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * layer.tar, written: a layer is applied as it arrives. From open to close the entry is claimed, and fs/ is not
+ * mounted: writing below a live overlay is undefined. What close(2) says is what has become of it.
+ */
+#include "attach.h"
+#include "busy.h"
+#include "layer.h"
+#include "layer_import.h"
+#include "metrics.h"
+#include "mount.h"
+#include "node.h"
+#include "show.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void set_why(struct sfs_layer_job *j, const char *why)
+{
+        if (why)
+                snprintf(j->why, sizeof(j->why), "%s", why);
+}
+
+/* ---- open ---- */
+
+/* Takes away the mount of the claimed entry, if nobody uses it. */
+static int take_away(struct sfs_layer_job *j)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        cleanup_free char *path = sfs_fs_path(j->sfs, &j->l->info);
+        dev_t dev = 0;
+        int r = 0;
+
+        if (!path)
+                return -ENOMEM;
+        if (strata_mount_is_attached(path, &dev) > 0) {
+                if (strata_busy_elsewhere(dev, &who))
+                        r = -EBUSY;
+                else
+                        r = sfs_attach_unmount(j->sfs->attach, j->l->info.id, path, 0);
+        }
+        if (r == -EBUSY && !who.len)
+                (void)strata_busy_processes(dev, false, &who);
+        if (r == -EBUSY)
+                snprintf(j->why, sizeof(j->why), "its fs/ is in use: %s; end that first", who.len ? who.data : "?");
+        strata_buf_free(&who);
+        return r;
+}
+
+static int begin(struct sfs_layer_job *j)
+{
+        struct strata *s = j->sfs->store;
+        uint64_t id = j->l->info.id;
+        const char *why = NULL;
+        int r = strata_entry_info(s, id, &j->l->info); /* it may have been committed before the claim */
+
+        if (r == 0 && j->l->info.kind != STRATA_ACTIVE) {
+                set_why(j, "it was committed meanwhile; a snapshot does not change");
+                r = -EROFS;
+        }
+        if (r == 0 && j->mounted)
+                r = take_away(j);
+        if (r == 0 && j->mounted) {
+                j->mounted = false;
+                strata_mount_left(s, id);
+        } else if (r == 0 && strata_mount_lives_on(s, id)) {
+                set_why(j, "a mount of it from an earlier run of this program, or one that was unmounted lazily, is "
+                           "still used by some process; end that process first");
+                r = -EBUSY;
+        }
+        if (r == 0)
+                r = strata_import_new(s, &j->l->info, j->sfs->max_layer, &j->l->in, &why);
+        set_why(j, why);
+        return r;
+}
+
+static void run_open(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+        enum sfs_claim claim = sfs_attach_claim(j->sfs->attach, j->l->info.id, true);
+
+        if (claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED) {
+                j->mounted = claim == SFS_CLAIM_MOUNTED;
+                j->result = begin(j);
+                j->ends = j->result < 0;
+        } else {
+                set_why(j, claim == SFS_CLAIM_IMPORT
+                                   ? "a layer is being imported into it already; wait for that"
+                                   : "its fs/ is just being mounted or released, or the program ends; try again");
+                j->result = -EBUSY;
+        }
+}
+
+static void run_undo(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        strata_import_free(j->l->in);
+        j->l->in = NULL;
+}
+
+static void done_undo(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        sfs_attach_release(j->sfs->attach, j->l->info.id, false);
+        sfs_layer_free(j->l);
+        sfs_layer_job_free(j);
+}
+
+static void done_open(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        if (j->result < 0) {
+                sfs_layer_log(j, "import");
+                strata_metrics_count(j->sfs->store->metrics, STRATA_VERB_IMPORT, j->l->start, j->result);
+        } else {
+                sfs_attach_import(j->sfs->attach, j->l->info.id);
+        }
+        if (sfs_layer_reply_open(j)) {
+                sfs_layer_job_free(j);
+        } else if (j->result < 0) {
+                if (j->ends)
+                        sfs_attach_release(j->sfs->attach, j->l->info.id, j->mounted);
+                sfs_layer_free(j->l);
+                sfs_layer_job_free(j);
+        } else { /* its caller was killed */
+                j->job.run = run_undo;
+                j->job.done = done_undo;
+                sfs_pool_submit(j->sfs->pool, SFS_LANE_LAYER, &j->job);
+        }
+}
+
+void sfs_layer_open_write(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi)
+{
+        struct sfs_layer_job *j = sfs_layer_open_job(req, info, fi, true, run_open, done_open);
+
+        if (!j)
+                return;
+        sfs_attach_arm(j->sfs->attach, info->id);
+        sfs_pool_submit(j->sfs->pool, SFS_LANE_CHANGE, &j->job);
+}
+
+/* ---- write ---- */
+
+/* The import has come to its end, good or bad: fs/ can be used again. Of a bad one all is undone. */
+static void conclude(struct sfs_layer_job *j)
+{
+        struct sfs_layer *l = j->l;
+
+        set_why(j, strata_import_why(l->in));
+        l->result = j->result;
+        strata_import_free(l->in);
+        l->in = NULL;
+        l->finished = j->ends = true;
+        strata_metrics_count(j->sfs->store->metrics, STRATA_VERB_IMPORT, l->start, l->result);
+}
+
+static void run_write(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+        struct sfs_layer *l = j->l;
+
+        pthread_mutex_lock(&l->order);
+        if (l->finished) {
+                j->result = l->result < 0 ? l->result : -EINVAL;
+                set_why(j, l->result < 0
+                                   ? "this import has failed before"
+                                   : "the layer was complete when a copy of this file was closed; one process has "
+                                     "to write all of it");
+        } else if (j->off != l->pos) {
+                j->result = -ESPIPE;
+                set_why(j, "a layer is applied as it arrives: it has to be written in order, from its first byte");
+        } else {
+                j->result = strata_import_write(l->in, j->data, j->size);
+                if (j->result == 0)
+                        l->pos += j->size;
+                else
+                        conclude(j);
+        }
+        pthread_mutex_unlock(&l->order);
+}
+
+/* The entry's labels and time have changed with an import. */
+static void end_import(struct sfs_layer_job *j)
+{
+        sfs_attach_release(j->sfs->attach, j->l->info.id, false);
+        sfs_attach_arm(j->sfs->attach, j->l->info.id);
+}
+
+static void done_write(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        if (j->result < 0) {
+                sfs_layer_log(j, "import");
+                fuse_reply_err(j->req, -j->result);
+        } else {
+                fuse_reply_write(j->req, j->size);
+        }
+        if (j->ends)
+                end_import(j);
+        sfs_layer_job_free(j);
+}
+
+void sfs_layer_write(fuse_req_t req, struct sfs_layer *l, const char *data, size_t size, off_t off)
+{
+        struct sfs_layer_job *j = sfs_layer_job(req, l, run_write, done_write);
+
+        if (!j)
+                return;
+        j->size = size;
+        j->off = (uint64_t)off;
+        j->data = malloc(size);
+        if (!j->data) {
+                fuse_reply_err(req, ENOMEM);
+                sfs_layer_job_free(j);
+                return;
+        }
+        memcpy(j->data, data, size);
+        sfs_pool_submit(j->sfs->pool, SFS_LANE_LAYER, &j->job);
+}
+
+/* ---- close ---- */
+
+/* A shell closes copies of a descriptor before anything is written: only what has begun can end. */
+static void run_flush(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+        struct sfs_layer *l = j->l;
+
+        pthread_mutex_lock(&l->order);
+        if (l->finished) {
+                j->result = l->result;
+        } else if (l->pos) {
+                j->result = strata_import_finish(l->in);
+                conclude(j);
+        }
+        pthread_mutex_unlock(&l->order);
+}
+
+static void done_flush(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        if (j->ends && j->result < 0)
+                sfs_layer_log(j, "import");
+        if (j->ends)
+                end_import(j);
+        fuse_reply_err(j->req, -j->result);
+        sfs_layer_job_free(j);
+}
+
+void sfs_layer_flush(fuse_req_t req, struct sfs_layer *l)
+{
+        struct sfs_layer_job *j;
+
+        if (!l->writing) {
+                fuse_reply_err(req, 0);
+                return;
+        }
+        j = sfs_layer_job(req, l, run_flush, done_flush);
+        if (j)
+                sfs_pool_submit(j->sfs->pool, SFS_LANE_LAYER, &j->job);
+}
+
+/* The last close: of what was never written, as the close of what was comes before. */
+static void run_release(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        if (j->l->finished)
+                return;
+        j->result = -EINVAL;
+        conclude(j);
+        set_why(j, "nothing was written: an empty file is no layer; the snapshot is as before");
+}
+
+static void done_release(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        if (j->ends) {
+                sfs_layer_log(j, "import");
+                end_import(j);
+        }
+        fuse_reply_err(j->req, 0);
+        sfs_layer_free(j->l);
+        sfs_layer_job_free(j);
+}
+
+void sfs_layer_release_write(fuse_req_t req, struct sfs_layer *l)
+{
+        struct sfs_layer_job *j = sfs_layer_job(req, l, run_release, done_release);
+
+        if (j)
+                sfs_pool_submit(j->sfs->pool, SFS_LANE_LAYER, &j->job);
+}
