@@ -20,6 +20,8 @@ struct queue {
         pthread_mutex_t lock; /* protects all below; a leaf lock */
         pthread_cond_t wake;
         struct sfs_job *head, **tail;
+        unsigned waiting; /* threads that wait for a job */
+        unsigned queued;
         bool stop; /* end once empty */
 };
 
@@ -53,17 +55,27 @@ static void queue_init(struct queue *q)
         pthread_cond_init(&q->wake, NULL);
         q->head = NULL;
         q->tail = &q->head;
+        q->waiting = q->queued = 0;
         q->stop = false;
 }
 
-static void queue_push(struct queue *q, struct sfs_job *job)
+/* False if JOB was not taken: with ONLY_NOW, where no thread is free for it. */
+static bool queue_push(struct queue *q, struct sfs_job *job, bool only_now)
 {
+        bool taken;
+
         job->next = NULL;
         pthread_mutex_lock(&q->lock);
-        *q->tail = job;
-        q->tail = &job->next;
-        pthread_cond_signal(&q->wake);
+        taken = !only_now || q->waiting > q->queued;
+        if (taken) {
+                *q->tail = job;
+                q->tail = &job->next;
+                q->queued++;
+        }
         pthread_mutex_unlock(&q->lock);
+        if (taken)
+                pthread_cond_signal(&q->wake); /* after the unlock: who wakes finds the lock free */
+        return taken;
 }
 
 /* The next job; NULL when there is none and never will be. */
@@ -72,10 +84,14 @@ static struct sfs_job *queue_pop(struct queue *q)
         struct sfs_job *job;
 
         pthread_mutex_lock(&q->lock);
-        while (!q->head && !q->stop)
+        while (!q->head && !q->stop) {
+                q->waiting++;
                 pthread_cond_wait(&q->wake, &q->lock);
+                q->waiting--;
+        }
         job = q->head;
         if (job) {
+                q->queued--;
                 q->head = job->next;
                 if (!q->head)
                         q->tail = &q->head;
@@ -109,8 +125,11 @@ static void *worker_main(void *arg)
         if (w->service)
                 w->service(w->pool->data);
         while (!w->service && (job = queue_pop(w->queue))) {
+                bool ends = job->done; /* without a second half it may be gone once the first is through */
+
                 job->run(job);
-                queue_push(&w->pool->finished, job);
+                if (ends)
+                        queue_push(&w->pool->finished, job, false);
         }
         atomic_store(&w->tid, -1);
         return NULL;
@@ -212,7 +231,12 @@ int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services,
 
 void sfs_pool_submit(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job)
 {
-        queue_push(&p->lanes[lane], job);
+        queue_push(&p->lanes[lane], job, false);
+}
+
+bool sfs_pool_offer(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job)
+{
+        return queue_push(&p->lanes[lane], job, true);
 }
 
 bool sfs_pool_is_walker(const struct sfs_pool *p, pid_t tid)
