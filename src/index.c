@@ -10,13 +10,14 @@
 struct slot {
         uint64_t id;
         struct strata_info info;
+        bool used; /* since it came to the end of the list */
         UT_hash_handle hh;
         int oom;
 };
 
 struct strata_index {
         pthread_mutex_t lock; /* protects all below; a leaf lock, held over memory operations only */
-        struct slot *slots;   /* in the order of use, least recent first */
+        struct slot *slots;   /* in the order in which they came, or were spared when it was their turn to go */
         uint64_t drops;       /* counts strata_index_drop() */
 };
 
@@ -49,6 +50,24 @@ void strata_index_free(struct strata_index *x)
         free(x);
 }
 
+/* One has to go: the first that was not used since it was last looked at here. */
+static void make_room(struct strata_index *x)
+{
+        while (x->slots->used) {
+                struct slot *slot = x->slots;
+
+                HASH_DEL(x->slots, slot);
+                slot->used = false;
+                slot->oom = 0;
+                HASH_ADD(hh, x->slots, id, sizeof(slot->id), slot);
+                if (slot->oom) {
+                        free(slot); /* which makes room as well */
+                        return;
+                }
+        }
+        slot_remove(x, x->slots);
+}
+
 bool strata_index_get(struct strata_index *x, uint64_t id, struct strata_info *ret, uint64_t *ticket)
 {
         struct slot *slot;
@@ -57,12 +76,7 @@ bool strata_index_get(struct strata_index *x, uint64_t id, struct strata_info *r
         HASH_FIND(hh, x->slots, &id, sizeof(id), slot);
         if (slot) {
                 *ret = slot->info;
-                /* to the end of the list: the most recently used */
-                HASH_DEL(x->slots, slot);
-                slot->oom = 0;
-                HASH_ADD(hh, x->slots, id, sizeof(slot->id), slot);
-                if (slot->oom)
-                        free(slot);
+                slot->used = true; /* a long chain asks for hundreds: no list is put in order at each */
                 pthread_mutex_unlock(&x->lock);
                 return true;
         }
@@ -86,11 +100,11 @@ void strata_index_put(struct strata_index *x, const struct strata_info *info, ui
                 HASH_FIND(hh, x->slots, &slot->id, sizeof(slot->id), old);
                 if (old)
                         slot_remove(x, old);
+                if (HASH_COUNT(x->slots) >= STRATA_INDEX_MAX)
+                        make_room(x);
                 HASH_ADD(hh, x->slots, id, sizeof(slot->id), slot);
                 if (slot->oom)
                         free(slot);
-                if (HASH_COUNT(x->slots) > STRATA_INDEX_MAX)
-                        slot_remove(x, x->slots);
         }
         pthread_mutex_unlock(&x->lock);
 }

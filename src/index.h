@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-#define STRATA_INDEX_MAX 4096 /* entries; beyond, the least recently used goes */
+#define STRATA_INDEX_MAX 4096 /* entries; beyond, one that was not used for long goes */
 
 struct strata_index;
 
