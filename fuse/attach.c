@@ -3,9 +3,7 @@
 
 #include "live.h"
 #include "metrics.h"
-#include "mount.h"
 #include "node.h"
-#include "util/cleanup.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -194,12 +192,9 @@ bool sfs_attach_was_sent(struct sfs_attach *a, uint64_t id, pid_t tid)
 
 /* ---- claims ---- */
 
-/* What a job holds must be taken away and closed, which takes time: only who may WAIT does that. */
-static bool may_claim(const struct sfs_live *e, bool wait)
+static bool may_claim(const struct sfs_live *e)
 {
-        if (e->state == SFS_MOUNTING)
-                return !e->known && !e->making && (wait || !e->holder);
-        return e->state == SFS_BARE || e->state == SFS_MOUNTED;
+        return e->state == SFS_BARE || e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && !e->known);
 }
 
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
@@ -207,14 +202,12 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
         enum sfs_claim ret = SFS_CLAIM_BUSY;
         struct timespec end = strata_metrics_start();
         struct sfs_live *e;
-        int held = -1;
 
         end.tv_sec += CLAIM_SECONDS;
         pthread_mutex_lock(&a->lock);
         while (!a->stopping && (e = sfs_live_get(a, id))) {
-                if (may_claim(e, wait)) {
+                if (may_claim(e)) {
                         a->n_claims++;
-                        held = sfs_live_take_held(e);
                         ret = e->state == SFS_MOUNTED ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
@@ -227,10 +220,6 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
                         break;
         }
         pthread_mutex_unlock(&a->lock);
-        if (held >= 0) {
-                strata_close(held);
-                strata_mount_left(a->sfs->store, id);
-        }
         return ret;
 }
 

@@ -80,10 +80,9 @@ enum sfs_claim {
 /*
  * Claims ID for a commit, rename or removal: until sfs_attach_release() nothing is mounted or released there by others.
  * A mounting job that the kernel has not shown `fs` yet is overtaken: it may be waiting for the lock that a rename or
- * removal is called with, and gives up once it sees. What it has made by then is taken away from it; while it is just
- * making that, which needs no lock of the kernel's for our mount, it is waited for. With WAIT any other is waited for,
- * some seconds at most; only an inner thread may. If something is mounted, the entry's attributes must be invalid while
- * it is unmounted: sfs_attach_arm() first, on the outer side.
+ * removal is called with, and gives up once it sees. With WAIT any other is waited for, some seconds at most; only an
+ * inner thread may. If something is mounted, the entry's attributes must be invalid while it is unmounted:
+ * sfs_attach_arm() first, on the outer side.
  */
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait);
 

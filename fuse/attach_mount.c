@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -115,110 +114,22 @@ static bool is_crowded(struct sfs_mount_job *m)
         return ret;
 }
 
-/* ---- two things at a time: the walk to fs/, and the making of what is to be attached there ---- */
-
-static void run_walk(struct sfs_job *job)
-{
-        struct sfs_mount_job *m = (struct sfs_mount_job *)((char *)job - offsetof(struct sfs_mount_job, walk));
-
-        m->walk_result = open_fs(m->a->sfs, &m->info, &m->fd, &m->is_mounted);
-        sem_post(&m->walked); /* M may be gone from here on */
-}
-
-/* Notes that the job begins to make what it will attach. False if it was overtaken. */
-static bool begin_making(struct sfs_mount_job *m)
-{
-        struct sfs_attach *a = m->a;
-        struct sfs_live *e;
-        bool ret;
-
-        pthread_mutex_lock(&a->lock);
-        e = sfs_live_find(a, m->id);
-        ret = e && e->state == SFS_MOUNTING && e->job == m->number;
-        if (ret)
-                e->making = true;
-        pthread_mutex_unlock(&a->lock);
-        return ret;
-}
-
-/* Notes that it is through with that. From now on, until take_back(), m->keep may be taken away: a->lock protects it.
- */
-static void hold(struct sfs_mount_job *m)
-{
-        struct sfs_attach *a = m->a;
-        struct sfs_live *e;
-
-        pthread_mutex_lock(&a->lock);
-        e = sfs_live_find(a, m->id); /* no claim came in between, so it is ours still */
-        e->making = false;
-        e->holder = m->keep >= 0 ? m : NULL;
-        pthread_cond_broadcast(&a->settled);
-        pthread_mutex_unlock(&a->lock);
-}
-
-static void take_back(struct sfs_mount_job *m)
-{
-        struct sfs_attach *a = m->a;
-        struct sfs_live *e;
-
-        pthread_mutex_lock(&a->lock);
-        e = sfs_live_find(a, m->id);
-        if (e && e->holder == m)
-                e->holder = NULL;
-        pthread_mutex_unlock(&a->lock);
-}
-
-/*
- * Makes what is to be attached while another thread of the lane walks to fs/. That one runs already, so waiting for it
- * is as good as walking. Without a thread that is free, or with the old mount API, nothing is done here: mount_entry()
- * then does one after the other. 0, or why it could not be made.
- */
-static int make_and_walk(struct sfs_mount_job *m)
+static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
 {
         struct sfs *sfs = m->a->sfs;
-        int r;
+        bool is_mounted = false;
+        cleanup_fd int fd = -1;
+        int r = open_fs(sfs, info, &fd, &is_mounted);
 
-        if (!sfs->store->mount_api->make || m->is_look || m->keep >= 0 || m->tries)
-                return 0;
-        if (!begin_making(m))
-                return -ECANCELED;
-        m->walk = (struct sfs_job){ .run = run_walk };
-        sem_init(&m->walked, 0, 0);
-        if (!sfs_pool_offer(sfs->pool, SFS_LANE_MOUNT, &m->walk)) {
-                hold(m);
-                sem_destroy(&m->walked);
-                return 0;
-        }
-        r = strata_mount_make(sfs->store, &m->info, &m->keep, &m->dev);
-        hold(m);
-        while (sem_wait(&m->walked) < 0)
-                ; /* a signal */
-        sem_destroy(&m->walked);
-        take_back(m);
-        return r;
-}
-
-/* One try: MADE is what make_and_walk() said of the first. */
-static int mount_entry(struct sfs_mount_job *m, int made)
-{
-        struct sfs *sfs = m->a->sfs;
-        cleanup_fd int fd = steal_fd(&m->fd);
-        int r = m->walk_result;
-
-        if (fd < 0 && r == 0)
-                r = open_fs(sfs, &m->info, &fd, &m->is_mounted);
-        m->walk_result = 0; /* the next try walks anew */
         if (r < 0)
                 return r;
         /* With fs/ open, the kernel knows it, and no claim overtakes any more. */
         if (!is_mine(m))
                 return -ECANCELED;
-        if (m->is_mounted)
+        if (is_mounted)
                 return strata_mount_device(fd, &m->dev);
-        if (made < 0)
-                return made;
-        r = attach(m, &m->info, fd);
-        return r == 0 && is_crowded(m) ? settle(m, &m->info) : r;
+        r = attach(m, info, fd);
+        return r == 0 && is_crowded(m) ? settle(m, info) : r;
 }
 
 static void log_failure(struct sfs *sfs, const struct strata_info *info, int error)
@@ -234,45 +145,30 @@ static void log_failure(struct sfs *sfs, const struct strata_info *info, int err
         strata_log_add(sfs->store->log, "mount", path ? path : info->name, NULL, error, "%s", hint);
 }
 
-/* A rename between the look at the name and the walk makes the walk fail: look again. */
-static int try_to_mount(struct sfs_mount_job *m)
-{
-        struct sfs *sfs = m->a->sfs;
-        int r = strata_entry_info(sfs->store, m->id, &m->info), made;
-
-        if (r < 0)
-                return r;
-        made = make_and_walk(m);
-        if (made == -ECANCELED)
-                return made;
-        for (int tries = 0; tries < 5; tries++) {
-                if (tries > 0)
-                        r = strata_entry_info(sfs->store, m->id, &m->info);
-                if (r == 0)
-                        r = mount_entry(m, made);
-                if (r != -ESTALE && r != -ENOENT)
-                        break;
-        }
-        return r;
-}
-
 static void run_mount(struct sfs_job *job)
 {
         struct sfs_mount_job *m = (struct sfs_mount_job *)job;
         struct sfs *sfs = m->a->sfs;
         struct timespec start = strata_metrics_start();
+        struct strata_info info = { 0 };
 
-        take_back(m);
-        m->result = try_to_mount(m);
-        m->expires = m->info.kind != STRATA_ACTIVE;
+        /* A rename between the look at the name and the walk makes the walk fail: look again. */
+        for (int tries = 0; tries < 5; tries++) {
+                m->result = strata_entry_info(sfs->store, m->id, &info);
+                if (m->result == 0)
+                        m->result = mount_entry(m, &info);
+                if (m->result != -ESTALE && m->result != -ENOENT)
+                        break;
+        }
+        m->expires = info.kind != STRATA_ACTIVE;
         if (m->result == -EAGAIN && m->tries < TRIES_MAX)
                 return; /* begun anew, see again() */
         strata_close(steal_fd(&m->keep));
         if (m->result < 0 && !is_mine(m))
                 return;
         strata_metrics_count(sfs->store->metrics, STRATA_VERB_MOUNT, start, m->result);
-        if (m->result < 0 && m->info.name[0])
-                log_failure(sfs, &m->info, m->result);
+        if (m->result < 0 && info.name[0])
+                log_failure(sfs, &info, m->result);
 }
 
 /*
@@ -291,11 +187,8 @@ static bool again(struct sfs_mount_job *m)
         m->tries++;
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, m->id);
-        if (e) {
+        if (e)
                 lookups = sfs_live_unpark(e, true, now);
-                if (e->state == SFS_MOUNTING && e->job == m->number && m->keep >= 0)
-                        e->holder = m;
-        }
         for (struct sfs_parked *p = lookups; p; p = p->next)
                 sfs_ticket_give(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, now);
         pthread_mutex_unlock(&a->lock);

@@ -5,7 +5,6 @@
 #include "metrics.h"
 #include "node.h"
 #include "ops.h"
-#include "util/cleanup.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -123,14 +122,6 @@ struct sfs_parked *sfs_live_unpark(struct sfs_live *e, bool lookup, time_t befor
         return taken;
 }
 
-int sfs_live_take_held(struct sfs_live *e)
-{
-        int fd = e->holder ? steal_fd(&e->holder->keep) : -1;
-
-        e->holder = NULL;
-        return fd;
-}
-
 void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error)
 {
         while (list) {
@@ -159,7 +150,6 @@ struct sfs_mount_job *sfs_live_job(struct sfs_attach *a, uint64_t id, void (*run
         m->a = a;
         m->id = id;
         m->keep = -1;
-        m->fd = -1;
         m->number = ++a->last_job;
         a->n_jobs++;
         return m;

@@ -12,7 +12,6 @@
 #include "ticket.h"
 #include "util/hash.h"
 
-#include <semaphore.h>
 #include <time.h>
 
 enum sfs_state {
@@ -36,9 +35,6 @@ struct sfs_live {
         enum sfs_state state;
         uint64_t known; /* lookups of `fs` that the kernel was answered, less those it has forgotten */
         uint64_t job;   /* of MOUNTING: the number of the job that is at it */
-        bool making; /* of MOUNTING: that job is just making what it will attach; it is through soon, whatever happens
-                      */
-        struct sfs_mount_job *holder; /* of MOUNTING: that job, while it holds what it made: who claims takes it away */
         struct sfs_parked *parked;
         time_t since;    /* of the state */
         time_t next_try; /* of MOUNTED: when to try to release it */
@@ -77,14 +73,8 @@ struct sfs_mount_job {
         struct sfs_attach *a;
         uint64_t id;
         uint64_t number;
-        struct sfs_job walk; /* of a mount: the walk to fs/, by another thread meanwhile */
-        sem_t walked;        /* the walk is through */
-        struct strata_info info;
-        int walk_result;
-        int fd;          /* of the walk: fs/, or -1 */
-        bool is_mounted; /* of the walk: and it is a mount already */
         int result;
-        int keep;       /* of a mount: what was made and is not attached, or a copy of what was and got lost; or -1 */
+        int keep;       /* of a mount: a copy of what was attached and got lost, to be attached again; or -1 */
         unsigned tries; /* of a mount: how often it was begun anew */
         bool is_look;   /* of a mount: it was mounted when this began */
         bool expires;   /* of a mount: what it is may be released when idle */
@@ -115,12 +105,6 @@ struct sfs_parked *sfs_live_unpark(struct sfs_live *e, bool lookup, time_t befor
  * be held.
  */
 void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error);
-
-/*
- * For who claims E, and is on the inner side: takes away what a job holds for it, a descriptor to be handed to
- * strata_close() and then strata_mount_left(), or -1.
- */
-int sfs_live_take_held(struct sfs_live *e);
 
 /* Makes a job, counted in n_jobs; NULL when out of memory. */
 struct sfs_mount_job *sfs_live_job(struct sfs_attach *a, uint64_t id, void (*run)(struct sfs_job *),
