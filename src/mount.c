@@ -72,31 +72,22 @@ static int create_mark(struct strata *s, const char *path, bool is_volatile)
         return r;
 }
 
-/* A hard link where one can be had, as that is made faster than a file. -EEXIST where a mark stands already. */
-static int link_mark(struct strata *s, uint64_t id)
-{
-        char path[STRATA_ID_PATH_MAX];
-
-        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
-        if (linkat(s->root_fd, mark_names[s->config.volatile_mounts], s->layers_fd, path, 0) < 0)
-                return -errno;
-        return 0;
-}
-
+/* A hard link where one can be had, as that is made faster than a file. */
 static int write_mark(struct strata *s, uint64_t id)
 {
+        bool is_volatile = s->config.volatile_mounts;
         char path[STRATA_ID_PATH_MAX];
-        int r = link_mark(s, id);
 
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
-        if (r == -EEXIST) {
+        if (linkat(s->root_fd, mark_names[is_volatile], s->layers_fd, path, 0) == 0)
+                return 0;
+        if (errno == EEXIST) {
                 if (unlinkat(s->layers_fd, path, 0) < 0)
                         return -errno;
-                r = link_mark(s, id);
+                if (linkat(s->root_fd, mark_names[is_volatile], s->layers_fd, path, 0) == 0)
+                        return 0;
         }
-        if (r == 0)
-                return 0;
-        return create_mark(s, path, s->config.volatile_mounts); /* the first, or as many links as a file can have */
+        return create_mark(s, path, is_volatile); /* the first, or as many links as a file can have */
 }
 
 static void drop_volatile_mark(struct strata *s, uint64_t id)
@@ -179,10 +170,6 @@ static int begin_active(struct strata *s, const struct strata_info *info)
 {
         bool same_boot, was_volatile;
 
-        if (link_mark(s, info->id) == 0) {
-                drop_volatile_mark(s, info->id); /* of who removed the mark by hand */
-                return 0;
-        }
         if (read_mark(s, info->id, &same_boot, &was_volatile) == 0) {
                 if (same_boot && upper_in_use(s, info->id))
                         return -EBUSY;
@@ -196,8 +183,7 @@ static int begin_active(struct strata *s, const struct strata_info *info)
         return write_mark(s, info->id);
 }
 
-/* Onto TARGET_FD, or, if that is -1, attached nowhere and in *RET. */
-static int mount_entry(struct strata *s, const struct strata_info *info, int target_fd, int *ret, dev_t *dev)
+int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev)
 {
         char source[sizeof("stratafs:") + STRATA_NAME_MAX];
         cleanup_chain struct strata_chain chain = { 0 };
@@ -221,23 +207,9 @@ static int mount_entry(struct strata *s, const struct strata_info *info, int tar
                 if (r < 0)
                         return r;
         }
-        r = target_fd < 0 ? s->mount_api->make(s, &spec, ret) : s->mount_api->attach(s, &spec, target_fd, dev);
+        r = s->mount_api->attach(s, &spec, target_fd, dev);
         if (r < 0 && chain.upper)
                 strata_mount_left(s, info->id);
-        return r;
-}
-
-int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev)
-{
-        return mount_entry(s, info, target_fd, NULL, dev);
-}
-
-int strata_mount_make(struct strata *s, const struct strata_info *info, int *ret, dev_t *dev)
-{
-        int r = s->mount_api->make ? mount_entry(s, info, -1, ret, dev) : -ENOSYS;
-
-        if (r == 0 && strata_mount_device(*ret, dev) < 0)
-                *dev = 0;
         return r;
 }
 

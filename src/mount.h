@@ -32,9 +32,6 @@ struct strata_mount_api {
         /* Mounts SPEC on the directory TARGET_FD (O_PATH); *DEV then is its device, or 0 if it is not known. */
         int (*attach)(struct strata *s, const struct strata_mount_spec *spec, int target_fd, dev_t *dev);
 
-        /* Makes SPEC's mount, attached nowhere; *RET is a descriptor of it. NULL where the kernel can't. */
-        int (*make)(struct strata *s, const struct strata_mount_spec *spec, int *ret);
-
         /* Mounts SPEC where nobody sees it; *RET is its root, open for reading. */
         int (*open)(struct strata *s, const struct strata_mount_spec *spec, int *ret);
 
@@ -62,12 +59,6 @@ const struct strata_mount_api *strata_mount_choose(bool force_old);
 int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev);
 
 /*
- * The same, attached nowhere yet: *RET is what strata_mount_move() takes. Walks nowhere but in the store. -ENOSYS where
- * the kernel can't do it in two steps. Who closes *RET without attaching it calls strata_mount_left() then.
- */
-int strata_mount_make(struct strata *s, const struct strata_info *info, int *ret, dev_t *dev);
-
-/*
  * The merged view of all layers below the one that INFO's entry has of its own, read-only and mounted where nobody sees
  * it, as a directory open for reading; without any, the store's empty directory. It is gone with the last descriptor of
  * it. Moves the working directory as strata_mount_attach() does. Errors as there.
@@ -84,8 +75,7 @@ int strata_mount_thaw(struct strata *s, const char *path);
  */
 int strata_mount_copy(int fd);
 
-/* Attaches such a copy, or what strata_mount_make() made, to the directory TARGET_FD (O_PATH). -ENOENT if that has lost
- * its name. */
+/* Attaches such a copy to the directory TARGET_FD (O_PATH). -ENOENT if that has lost its name. */
 int strata_mount_move(int copy, int target_fd);
 
 /* umount2(PATH, FLAGS), never following a link. */

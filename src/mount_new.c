@@ -117,16 +117,6 @@ static int new_attach(struct strata *s, const struct strata_mount_spec *spec, in
         return strata_mount_device(mnt, dev);
 }
 
-static int new_make(struct strata *s, const struct strata_mount_spec *spec, int *ret)
-{
-        int mnt = make_mount(s, spec);
-
-        if (mnt < 0)
-                return mnt;
-        *ret = mnt;
-        return 0;
-}
-
 static int new_open(struct strata *s, const struct strata_mount_spec *spec, int *ret)
 {
         cleanup_fd int mnt = make_mount(s, spec);
@@ -158,7 +148,6 @@ const struct strata_mount_api strata_mount_new = {
         .name = "new",
         .max_options = 0,
         .attach = new_attach,
-        .make = new_make,
         .open = new_open,
         .set_read_only = new_set_read_only,
 };

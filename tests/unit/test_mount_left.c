@@ -134,48 +134,6 @@ static void a_leftover_mark_of_another_boot(void **state)
         }
 }
 
-/* In two steps: while what was made is attached nowhere it is in use all the same, and given up it leaves nothing. */
-static void made_first_and_attached_later(void **state)
-{
-        struct test_store *t = *state;
-        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
-        struct strata_info info;
-        int mnt = -1, target;
-        char line[8192];
-        dev_t dev = 0;
-
-        assert_int_equal(strata_entry_get(t->s, STRATA_ACTIVE, "k", &info), 0);
-        if (!t->s->mount_api->make) {
-                assert_int_equal(strata_mount_make(t->s, &info, &mnt, &dev), -ENOSYS);
-                assert_int_equal(mnt, -1);
-                assert_false(strata_mount_was_left(t->s, id));
-                return;
-        }
-        assert_int_equal(mkdir(test_mnt(t, ""), 0700), 0);
-        for (int given_up = 1; given_up >= 0; given_up--) {
-                assert_int_equal(strata_mount_make(t->s, &info, &mnt, &dev), 0);
-                assert_int_equal(test_count_dir(test_mnt(t, "")), 0);
-                assert_true(strata_mount_was_left(t->s, id));
-                assert_true(strata_mount_lives_on(t->s, id));
-                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), -EBUSY);
-                if (given_up) {
-                        close(mnt);
-                        strata_mount_left(t->s, id);
-                        assert_false(strata_mount_lives_on(t->s, id));
-                }
-        }
-        target = open(test_mnt(t, ""), O_PATH | O_DIRECTORY | O_CLOEXEC);
-        assert_int_equal(strata_mount_move(mnt, target), 0);
-        close(mnt);
-        close(target);
-        test_mount_line(test_mnt(t, ""), line);
-        assert_non_null(strstr(line, " - overlay stratafs:k "));
-        test_write(test_mnt(t, "file"), "x");
-        test_assert_text(test_path(t, "layers/%" PRIu64 "/fs/file", id), "x");
-        assert_int_equal(strata_mount_is_attached(test_mnt(t, ""), &dev), 1);
-        test_detach(t, id);
-}
-
 #define BOTH(f)                                                                                                        \
         { #f " (new)", f, test_new_api_setup, test_mount_teardown, NULL },                                             \
         {                                                                                                              \
@@ -189,7 +147,6 @@ int main(void)
                 BOTH(a_leftover_mark_of_this_boot),
                 BOTH(a_mount_that_lives_on_is_not_doubled),
                 BOTH(a_leftover_mark_of_another_boot),
-                BOTH(made_first_and_attached_later),
         };
 
         return cmocka_run_group_tests_name("mount_left", tests, test_private_mounts, NULL);
