@@ -104,18 +104,16 @@ int main(int argc, char **argv)
         reps = bench_number(argv[2], BENCH_MAX_REPS);
         make_snapshot(&g, argv[1], argv[3]);
         for (unsigned i = 0; i < reps; i++) {
-                char *const gnu[] = { "tar", "-C", g.fs, "--xattrs", "--format=posix", "-cf", g.theirs, ".", NULL };
-                char *const gnu_plain[] = { "tar", "-C", g.fs, "-cf", g.theirs, ".", NULL };
+                char *const gnu[] = { "tar", "-C", g.fs, "-cf", g.theirs, ".", NULL };
                 char *const bsdtar[] = { "bsdtar", "-C", g.fs, "-cf", g.theirs, ".", NULL };
                 char *const find[] = { "find", g.fs, "-ls", NULL };
                 double with, without, tar;
 
-                (void)gnu;
                 unlink(g.known);
                 unlink(g.ours);
                 with = export_to(g.s, &g.info, g.ours);
                 unlink(g.theirs);
-                tar = spawn_timed(gnu_plain);
+                tar = spawn_timed(gnu);
                 unlink(g.ours);
                 without = export_to(g.s, &g.info, g.ours);
                 series_add(&hashed, with, tar);
