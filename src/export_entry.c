@@ -47,27 +47,27 @@ struct strata_export_entries {
         struct first *firsts;
         char *zeroes;
         char *chunk; /* READ_AT_ONCE bytes, for files with holes */
-        int error;   /* of the sink, while libarchive is between it and us */
+        int error;   /* of the sink, as libarchive stands between it and us: nothing is written after it */
 };
 
+/* Never fails for libarchive, which forgets to free a writer's buffer after that; status() tells. */
 static la_ssize_t write_out(struct archive *a, void *data, const void *bytes, size_t len)
 {
         struct strata_export_entries *x = data;
 
-        x->error = x->sink.write(x->sink.data, bytes, len);
+        (void)a;
         if (x->error == 0)
-                return (la_ssize_t)len;
-        archive_set_error(a, -x->error, "the reader has gone");
-        return -1;
+                x->error = x->sink.write(x->sink.data, bytes, len);
+        return (la_ssize_t)len;
 }
 
 /* What libarchive's RESULT means: a warning is none here, as all it warns of is in an extended header too. */
 static int status(struct strata_export_entries *x, struct archive *a, la_ssize_t result)
 {
-        if (result >= ARCHIVE_WARN)
-                return 0;
         if (x->error < 0)
                 return x->error;
+        if (result >= ARCHIVE_WARN)
+                return 0;
         return archive_errno(a) == ENOMEM ? -ENOMEM : -EIO;
 }
 
@@ -106,14 +106,6 @@ int strata_export_entries_new(const struct strata_export_sink *sink, const char 
         return 0;
 }
 
-static void writer_free(struct archive *a)
-{
-        if (!a)
-                return;
-        archive_write_fail(a); /* or it would write an end of its own */
-        archive_write_free(a);
-}
-
 void strata_export_entries_free(struct strata_export_entries *x)
 {
         struct first *first, *next;
@@ -124,8 +116,9 @@ void strata_export_entries_free(struct strata_export_entries *x)
                 HASH_DEL(x->firsts, first);
                 free(first);
         }
-        writer_free(x->plain);
-        writer_free(x->binary);
+        x->error = -ECANCELED; /* each writer would write an end now */
+        archive_write_free(x->plain);
+        archive_write_free(x->binary);
         archive_entry_free(x->entry);
         if (x->zeroes)
                 munmap(x->zeroes, ZEROES);

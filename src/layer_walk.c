@@ -201,12 +201,14 @@ static int tree_reopen(struct tree_fd *parent, const struct tree_fd *child)
 }
 
 /* How the directory FD is marked: 'y' opaque, 'x' holding whiteouts as xattrs, else 0. */
-static char opaque_mark(const struct walk *k, int fd)
+static int opaque_mark(const struct walk *k, int fd)
 {
         char attr[64], value[2];
 
         snprintf(attr, sizeof(attr), "%sopaque", k->w->prefix);
-        return fgetxattr(fd, attr, value, sizeof(value)) == 1 && (value[0] == 'y' || value[0] == 'x') ? value[0] : '\0';
+        if (fgetxattr(fd, attr, value, sizeof(value)) != 1 || (value[0] != 'y' && value[0] != 'x'))
+                return 0;
+        return value[0];
 }
 
 /*
@@ -243,7 +245,7 @@ static int grow(struct walk *k)
 /* Sends INSIDE for the opened level L, and reads its names. E is what ENTRY was sent for. */
 static int level_fill(struct walk *k, struct level *l, struct strata_layer_entry *e)
 {
-        char mark = k->n ? opaque_mark(k, l->own.fd) : '\0';
+        int mark = k->n ? opaque_mark(k, l->own.fd) : 0;
         struct order order;
         int r;
 
