@@ -32,7 +32,7 @@ chmod 600 "$work/a/x"
 chmod 700 "$work/dir/deep"
 printf x >"$work/"$'tab\there'
 printf x >"$work/with space"
-printf x >"$work/"'quo"te\'
+printf x >"$work/quo\"te\\"
 is "changes of a child" "$(t cat "$MNT/active/child/changes")" 'M /a/x
 M /dir/deep
 D /gone

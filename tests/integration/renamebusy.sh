@@ -99,7 +99,8 @@ is "the old one goes on under its name" "$(attempt "$writing")" ok
 bad='' last=''
 for i in $(seq 30); do
     prepare again debian
-    [ "$(t ls "$MNT/active/again/fs" | xargs)" = "d f" ] || bad+="round $i: $(ls "$MNT/active/again/fs" | xargs); "
+    seen=$(t ls "$MNT/active/again/fs" | tr '\n' ' ')
+    [ "$seen" = "d f " ] || bad+="round $i: $seen; "
     echo "$i" >"$MNT/active/again/fs/of-$i"
     id=$(field id "$MNT/active/again/info")
     [ "$id" != "$last" ] || bad+="round $i: id $id again; "

@@ -1,0 +1,220 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# SPDX-License-Identifier: Apache-2.0
+#
+# strata pull and push: part of strata, which see.
+
+# The configuration of an image goes to labels, and its name, which counts from when the snapshot is committed.
+label_image() { # ENTRY CONFIG-FILE ID NAME
+        hex=${3#sha256:}
+        rm -f "$tmp"/piece.*
+        jq -cj . "$2" | split -b 60000 -d -a 2 - "$tmp/piece."
+        for piece in "$tmp"/piece.*; do
+                cp "$piece" "$1/labels/oci.config.$hex.${piece##*.}" || return 1
+        done
+        name_label "$4"
+        echo "$3" >"$1/labels/$label"
+}
+
+# ---- pull ----
+
+# Ends with skopeo's own reason.
+skopeo_failed() { # WHAT
+        reason=$(sed -n 's/.*level=fatal msg="\(.*\)"$/\1/p' "$tmp/errors" | tail -n 1)
+        [ -n "$reason" ] || reason=$(tail -n 1 "$tmp/errors")
+        case $reason in
+        *'manifest unknown'* | *'name unknown'* | *'no such file'* | *'not found'* | *'no descriptor found'* | *'does not exist'*)
+                die "$EX_NOINPUT" "$1: $reason" ;;
+        *'igest did not match'* | *'unexpected EOF'* | *'unmarshal'* | *'invalid '*)
+                die "$EX_DATAERR" "$1: $reason" ;;
+        esac
+        die "$EX_UNAVAILABLE" "$1: $reason"
+}
+
+# skopeo has a progress display of its own, on a terminal.
+skopeo_copy() { # ARG...
+        if [ -n "$progress" ]; then
+                job skopeo copy "$@" >&2 2>"$tmp/errors"
+        else
+                job skopeo copy --quiet "$@" >/dev/null 2>"$tmp/errors"
+        fi
+}
+
+# ChainID: image-spec, config.md, "Layer ChainID".
+chain_id() { # PARENT'S-CHAINID DIFFID
+        if [ -z "$1" ]; then
+                echo "$2"
+        else
+                printf 'sha256:%.64s\n' "$(printf '%s %s' "$1" "$2" | sha256sum)"
+        fi
+}
+
+# skopeo fetches whole images only, but no blob that is in the folder already. So for each layer that is a snapshot an
+# empty file of its size is put there.
+spare_known() { # CONFIG INSPECTION
+        mkdir -p "$tmp/image/blobs/sha256"
+        chain=
+        jq -nr --slurpfile config "$1" --slurpfile seen "$2" \
+                '[$config[0].rootfs.diff_ids, $seen[0].Layers] | transpose[] | "\(.[0]) \(.[1])"' >"$tmp/known"
+        while read -r diff digest; do
+                chain=$(chain_id "$chain" "$diff")
+                layer=$mnt/snapshots/$chain/labels/oci.layer
+                case $chain in */*) return ;; esac
+                [ -e "$layer" ] || continue
+                [ "$(jq -r .digest "$layer")" != "$digest" ] ||
+                        truncate -s "$(jq -r .size "$layer")" "$tmp/image/blobs/sha256/${digest#sha256:}"
+        done <"$tmp/known"
+}
+
+blob() { echo "$tmp/image/blobs/sha256/${1#sha256:}"; } # DIGEST
+
+pull() { # IMAGE
+        need skopeo jq
+        name=${1#docker://} source=$(reference "$1")
+        name_label "$name"
+        temporary
+        job skopeo inspect ${tls:+"--tls-verify=$tls"} --config --raw "$source" >"$tmp/config" 2>"$tmp/errors" &&
+                job skopeo inspect ${tls:+"--tls-verify=$tls"} --no-tags "$source" >"$tmp/seen" 2>"$tmp/errors" ||
+                skopeo_failed "$1"
+        spare_known "$tmp/config" "$tmp/seen" 2>/dev/null
+        skopeo_copy ${tls:+"--src-tls-verify=$tls"} --remove-signatures --dest-oci-accept-uncompressed-layers \
+                "$source" "oci:$tmp/image:image" || skopeo_failed "$1"
+
+        manifest=$(blob "$(jq -r '.manifests[0].digest' "$tmp/image/index.json")")
+        image=$(jq -r .config.digest "$manifest")
+        config=$(blob "$image")
+        jq -nr --slurpfile manifest "$manifest" --slurpfile config "$config" '
+                [$manifest[0].layers, $config[0].rootfs.diff_ids] | transpose[] |
+                [.[0].digest, .[0].size, .[0].mediaType, .[1]] | map(tostring) | join(" ")' >"$tmp/layers" &&
+                grep -q . "$tmp/layers" &&
+                ! grep -qvE '^sha256:[0-9a-f]{64} [0-9]+ [^ ]+ sha256:[0-9a-f]{64}$' "$tmp/layers" ||
+                die "$EX_DATAERR" "$1: its manifest and configuration do not make an image"
+        count=$(wc -l <"$tmp/layers") number=0 top=''
+        while read -r digest size type diff; do
+                number=$((number + 1))
+                below=$top
+                top=$(chain_id "$below" "$diff")
+                [ -d "$mnt/snapshots/$top" ] || pull_layer
+        done <"$tmp/layers"
+        # A new top was committed with these; one that was there gets them now.
+        label_image "$mnt/snapshots/$top" "$config" "$image" "$name" || die "$EX_IOERR" "cannot label $top"
+        drop_name "$name" "$top"
+        echo "$top"
+}
+
+# The layer of pull()'s loop: snapshot top on below. Checked before it is committed, and so never half there.
+pull_layer() {
+        key=strata-$$
+        new=$mnt/active/$key
+        mkdir "$new${below:+@$below}" || die "$EX_OSERR" "cannot prepare a snapshot for layer $number"
+        if ! metered "layer $number of $count" "$size" cp "$(blob "$digest")" "$new/layer.tar" 2>"$tmp/errors" </dev/null; then
+                reason=$(tail -n 1 "$mnt/log")
+                case $reason in
+                *" EINVAL "* | *" EFBIG "*) die "$EX_DATAERR" "layer $number, $digest: $reason" ;;
+                esac
+                die "$EX_IOERR" "layer $number, $digest: $(tail -n 1 "$tmp/errors")"
+        fi
+        [ "$(cat "$new/labels/stratafs.import.digest")" = "$digest" ] ||
+                die "$EX_DATAERR" "layer $number is not what the manifest says: $digest"
+        [ "$(cat "$new/labels/stratafs.import.diffid")" = "$diff" ] ||
+                die "$EX_DATAERR" "layer $number is not what the configuration says: $diff"
+        jq -nc '{mediaType: $ARGS.positional[0], digest: $ARGS.positional[1], size: $ARGS.positional[2] | tonumber,
+                diff_id: $ARGS.positional[3]}' --args "$type" "$digest" "$size" "$diff" >"$new/labels/oci.layer" ||
+                die "$EX_IOERR" "cannot label layer $number"
+        [ "$number" != "$count" ] || label_image "$new" "$config" "$image" "$name" || die "$EX_IOERR" "cannot label layer $number"
+        if ! mv -T "$new" "$mnt/snapshots/$top" 2>"$tmp/errors"; then
+                # somebody else may have pulled it meanwhile
+                [ -d "$mnt/snapshots/$top" ] || die "$EX_IOERR" "$(cat "$tmp/errors")"
+                remove "$new"
+        fi
+        key=
+}
+
+# ---- push ----
+
+# Writes how an image has a layer: as it came or was pushed before, or (export) made anew from the snapshot.
+describe() { # SNAPSHOT reuse|export
+        known=$mnt/snapshots/$1/labels/oci.layer
+        if [ "$2" = reuse ] && [ -e "$known" ]; then
+                jq -c . "$known"
+                return
+        fi
+        tar=$mnt/snapshots/$1/layer.tar
+        bytes=$(stat -c %s "$tar")
+        metered "layer $number of $count" "$bytes" cp "$tar" "$tmp/layer.tar" || return 1
+        metered "layer $number of $count, packed" "$(stat -c %s "$tmp/layer.tar")" gzip -nf "$tmp/layer.tar" || return 1
+        diff=$(info "$mnt/snapshots/$1" diffid)
+        [ -n "$diff" ] || return 1
+        digest=sha256:$(sha256sum <"$tmp/layer.tar.gz" | cut -c 1-64)
+        jq -nc '{mediaType: "application/vnd.oci.image.layer.v1.tar+gzip", digest: $ARGS.positional[0],
+                size: $ARGS.positional[1] | tonumber, diff_id: $ARGS.positional[2]}' \
+                --args "$digest" "$(stat -c %s "$tmp/layer.tar.gz")" "$diff" >"$tmp/described"
+        mv "$tmp/layer.tar.gz" "$(blob "$digest")"
+        [ -e "$known" ] || cp "$tmp/described" "$known"
+        cat "$tmp/described"
+}
+
+# Makes an image of the snapshots in the file chain. Layers that are reused are described, but not there: skopeo asks the
+# target for each by its digest first.
+make_image() { # reuse|export
+        rm -rf "$tmp/image"
+        mkdir -p "$tmp/image/blobs/sha256"
+        number=0
+        : >"$tmp/layers"
+        : >"$tmp/made"
+        while IFS= read -r at; do
+                number=$((number + 1))
+                describe "$at" "$1" >>"$tmp/layers" </dev/null || die "$EX_IOERR" "cannot export $at: $(tail -n 1 "$mnt/log")"
+                entry=$mnt/snapshots/$at
+                jq -nc '{created: $ARGS.positional[0], created_by: $ARGS.positional[1], comment: $ARGS.positional[2]} |
+                        with_entries(select(.value != ""))' --args "$(info "$entry" committed)" \
+                        "$(cat "$entry/labels/oci.created_by" 2>/dev/null || echo strata)" \
+                        "$(cat "$entry/labels/oci.comment" 2>/dev/null)" >>"$tmp/made"
+        done <"$tmp/chain"
+        case $(uname -m) in
+        x86_64) machine=amd64 ;;
+        aarch64) machine=arm64 ;;
+        *) machine=$(uname -m) ;;
+        esac
+        # the image's history has an entry a layer, and some without one
+        jq -c --slurpfile layers "$tmp/layers" --slurpfile made "$tmp/made" --arg machine "$machine" '
+                (.history // []) as $history | ([$history[] | select(.empty_layer | not)] | length) as $old |
+                {architecture: $machine, os: "linux"} + . +
+                {created: $made[-1].created, rootfs: {type: "layers", diff_ids: [$layers[].diff_id]},
+                        history: ($history + $made[$old:])}' "$tmp/config" >"$tmp/config.json"
+        config=$(add_blob "$tmp/config.json" application/vnd.oci.image.config.v1+json)
+        jq -nc --argjson config "$config" --slurpfile layers "$tmp/layers" '{schemaVersion: 2,
+                mediaType: "application/vnd.oci.image.manifest.v1+json", config: $config,
+                layers: [$layers[] | del(.diff_id)]}' >"$tmp/manifest.json"
+        manifest=$(add_blob "$tmp/manifest.json" application/vnd.oci.image.manifest.v1+json)
+        jq -nc --argjson manifest "$manifest" '{schemaVersion: 2,
+                manifests: [$manifest + {annotations: {"org.opencontainers.image.ref.name": "image"}}]}' >"$tmp/image/index.json"
+        echo '{"imageLayoutVersion":"1.0.0"}' >"$tmp/image/oci-layout"
+}
+
+# Prints the descriptor.
+add_blob() { # FILE TYPE
+        digest=sha256:$(sha256sum <"$1" | cut -c 1-64)
+        cp "$1" "$(blob "$digest")" || die "$EX_IOERR" "cannot write $tmp"
+        jq -nc '{mediaType: $ARGS.positional[0], digest: $ARGS.positional[1], size: $ARGS.positional[2] | tonumber}' \
+                --args "$2" "$digest" "$(stat -c %s "$1")"
+}
+
+push() { # NAME IMAGE
+        need skopeo jq gzip
+        resolve "$1"
+        temporary
+        image_config "$snapshot" "$id" "$tmp/config"
+        at=$snapshot count=0
+        : >"$tmp/chain"
+        while [ -n "$at" ]; do
+                count=$((count + 1))
+                { echo "$at" && cat "$tmp/chain"; } >"$tmp/chain.new" && mv "$tmp/chain.new" "$tmp/chain"
+                at=$(parent "$mnt/snapshots/$at")
+        done
+        make_image reuse
+        skopeo_copy ${tls:+"--dest-tls-verify=$tls"} "oci:$tmp/image:image" "$(reference "$2")" && return
+        # The target lacks a layer that is not as it came any more, so it gets all of them as they are made here.
+        grep -q "$tmp/image/blobs/sha256/[0-9a-f]*: no such file" "$tmp/errors" || skopeo_failed "$2"
+        make_image export
+        skopeo_copy ${tls:+"--dest-tls-verify=$tls"} "oci:$tmp/image:image" "$(reference "$2")" || skopeo_failed "$2"
+}

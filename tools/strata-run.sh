@@ -1,0 +1,132 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# SPDX-License-Identifier: Apache-2.0
+#
+# strata run and try: part of strata, which see.
+
+# ---- run ----
+
+# runtime-spec configuration: the runtime's own default, with what the image says, the capabilities that containers usually
+# have, and a terminal if there is one. crun refuses machines with the hybrid form of cgroups.
+runtime_config='
+        .root = {path: $fs} | .hostname = "strata" | .process = (.process | .terminal = $tty | .args = $args | .env = $env | .cwd = $cwd |
+                .user = {uid: $uid, gid: $gid} | .noNewPrivileges = false |
+                .capabilities = (["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
+                        "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"] | map("CAP_" + .) |
+                        {bounding: ., effective: ., permitted: .})) |
+        del(.linux.resources, (.mounts[] | select(.destination == "/sys/fs/cgroup"))) |
+        if $net then del(.linux.namespaces[] | select(.type == "network")) else . end'
+
+# What runs without a runtime, on the outer side of chroot: FS ID:ID DIRECTORY ENV-FILE CMD... A session of its own, as its
+# process group is not to be seen inside.
+# shellcheck disable=SC2016
+bare_runtime='
+        fs=$1 user=$2 cwd=$3 env=$4
+        shift 4
+        for dir in proc dev; do
+                [ ! -L "$fs/$dir" ] && mkdir -p "$fs/$dir" || exit 126
+        done
+        mount -t proc proc "$fs/proc" && mount -t tmpfs -o mode=755 dev "$fs/dev" || exit 126
+        for dev in null zero full random urandom tty; do
+                : >"$fs/dev/$dev" && mount --bind "/dev/$dev" "$fs/dev/$dev" || exit 126
+        done
+        . "$env"
+        exec setsid unshare --root="$fs" --wd="$cwd" --setgid="${user#*:}" --setuid="${user%:*}" "$@"'
+
+find_runtime() {
+        runtime=${STRATA_RUNTIME:-}
+        for tool in crun runc; do
+                [ -z "$runtime" ] && command -v $tool >/dev/null || continue
+                [ $tool = crun ] && [ -d /sys/fs/cgroup/unified ] || runtime=$tool
+        done
+        [ -n "$runtime" ] || runtime=unshare
+        need "$runtime" jq
+}
+
+# Prints UID:GID of a USER[:GROUP] in names or numbers, by the snapshot's own files.
+ids() { # FS USER
+        user=${2%%:*} group=''
+        case $2 in *:*) group=${2#*:} ;; esac
+        lookup() { [ -L "$1/etc" ] || [ -L "$1/etc/$2" ] || awk -F: -v key="$3" -v field="$4" \
+                '$1 == key || $3 == key { print $field; exit }' "$1/etc/$2" 2>/dev/null; }
+        uid=$(lookup "$1" passwd "${user:-0}" 3)
+        [ -n "$group" ] || group=$(lookup "$1" passwd "${user:-0}" 4)
+        gid=$(lookup "$1" group "${group:-0}" 3)
+        echo "${uid:-${user:-0}}:${gid:-${group:-0}}"
+}
+
+# CMD in the active snapshot key, from the configuration in $tmp/config.
+run_in() { # [CMD...]
+        fs=$mnt/active/$key/fs
+        [ -d "$fs/." ] || die "$EX_OSERR" "cannot enter $fs"
+        user=$(ids "$fs" "$(jq -r '.config.User // ""' "$tmp/config")")
+        case $user in *[!0-9:]*) die "$EX_DATAERR" "the image's user is unknown in it: $user" ;; esac
+        tty=false
+        [ ! -t 0 ] || [ ! -t 1 ] || tty=true
+        jq --argjson tty "$tty" --arg fs "$fs" --arg user "$user" --arg term "${TERM:-dumb}" '.config as $c | {
+                fs: $fs, tty: $tty, cwd: (($c.WorkingDir // "") | if . == "" then "/" else . end),
+                uid: ($user | split(":")[0] | tonumber), gid: ($user | split(":")[1] | tonumber),
+                args: (if $ARGS.positional != [] then $ARGS.positional
+                        else (($c.Entrypoint // []) + ($c.Cmd // []) | if . == [] then ["/bin/sh"] else . end) end),
+                env: ([{PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME: (if $user[:2] == "0:" then "/root" else "/" end)},
+                        (if $tty then {TERM: $term} else {} end),
+                        ($c.Env // [] | map(split("=") | {(.[0]): (.[1:] | join("="))})[])] | add | to_entries | map("\(.key)=\(.value)"))
+                }' "$tmp/config" --args -- "$@" >"$tmp/process" || die "$EX_DATAERR" "the image's configuration makes no sense"
+        jq -r '.args | map(@sh) | join(" ")' "$tmp/process" >"$mnt/active/$key/labels/oci.created_by"
+        if [ "$runtime" != unshare ]; then
+                rm -f "$tmp/config.json"
+                "$runtime" spec -b "$tmp" && jq --slurpfile p "$tmp/process" --argjson net "$([ -z "$net" ] && echo false || echo true)" \
+                        '$p[0] as {$fs, $tty, $cwd, $uid, $gid, $args, $env} | '"$runtime_config" "$tmp/config.json" >"$tmp/runtime" &&
+                        mv "$tmp/runtime" "$tmp/config.json" || die "$EX_OSERR" "no configuration for $runtime"
+                container=$key
+                job "$runtime" run -b "$tmp" "$container"
+        else
+                jq -r '.env[] | select(test("^[A-Za-z_][A-Za-z0-9_]*=")) | split("=") |
+                        "export " + .[0] + "=" + (.[1:] | join("=") | @sh)' "$tmp/process" >"$tmp/env"
+                eval "set -- $(jq -r '.args | map(@sh) | join(" ")' "$tmp/process")"
+                isolated=--net
+                [ -z "$net" ] || isolated=--fork
+                job env -i "$(command -v unshare)" --mount --uts --ipc --pid --fork --kill-child "$isolated" \
+                        /bin/sh -c "$bare_runtime" sh "$fs" "$user" "$(jq -r .cwd "$tmp/process")" "$tmp/env" "$@"
+        fi
+}
+
+# Ends the snapshot that a command ran in, and that with what the command said.
+run() { # NAME [CMD...]
+        prepare_run "$@"
+        exit "$status"
+}
+
+prepare_run() { # NAME [CMD...]
+        find_runtime
+        resolve "$1"
+        shift
+        [ -z "$keep" ] || [ ! -d "$mnt/active/$keep" ] || die "$EX_CANTCREAT" "active/$keep is taken"
+        temporary
+        image_config "$snapshot" "$id" "$tmp/config"
+        key=strata-$$
+        mkdir "$mnt/active/$key@$snapshot" || die "$EX_OSERR" "cannot prepare a snapshot on $snapshot"
+        run_in "$@"
+        status=$? container=''
+}
+
+# What is not typed is for the question alone, not for the command.
+try() { # NAME CMD...
+        if [ -t 0 ]; then prepare_run "$@"; else prepare_run "$@" </dev/null; fi
+        show_changes <"$mnt/active/$key/changes"
+        while :; do
+                printf 'commit NAME, keep KEY, or discard? ' >&2
+                # the end of the input is no answer: what nobody asked for is not kept
+                read -r answer name || answer=discard
+                case $answer in
+                c | commit) try_move snapshots "$name" && break ;;
+                k | keep) try_move active "$name" && break ;;
+                d | discard) break ;;
+                esac
+        done
+        exit "$status"
+}
+
+try_move() { # FOLDER NAME
+        case $2 in '' | */*) say "it needs a name" && return 1 ;; esac
+        mv -T "$mnt/active/$key" "$mnt/$1/$2" && key=
+}
