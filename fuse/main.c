@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stratafs STORE MOUNTPOINT: options, and the way to the background. */
+#include "checkcmd.h"
 #include "config.h"
 #include "options.h"
 #include "session.h"
@@ -77,6 +78,8 @@ int main(int argc, char **argv)
         struct sfs_options o;
         int status = 0;
 
+        if (sfs_check_asked(argc, argv))
+                return sfs_check_main(argc, argv);
         if (sfs_options_parse(argc, argv, &o) < 0)
                 status = 2;
         else if (o.help)

@@ -138,6 +138,11 @@ int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret)
         return record_load_file(s, id, "meta", ret);
 }
 
+int strata_record_load_staged(struct strata *s, uint64_t id, struct strata_record *ret)
+{
+        return record_load_file(s, id, "meta.new", ret);
+}
+
 int strata_record_create(int layer_fd, const struct strata_record *rec)
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;

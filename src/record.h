@@ -34,6 +34,9 @@ int strata_record_parse(char *text, size_t len, struct strata_record *ret);
 /* The record of layer ID. -ENOENT without one, -EUCLEAN for a damaged one. */
 int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret);
 
+/* The record of a step under way, beside it. Errors likewise. */
+int strata_record_load_staged(struct strata *s, uint64_t id, struct strata_record *ret);
+
 /* Writes the first record of a layer whose directory is LAYER_FD. Not synced: a layer is durable from its commit on. */
 int strata_record_create(int layer_fd, const struct strata_record *rec);
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store.h"
 
+#include "log.h"
 #include "util/cleanup.h"
+#include "util/hash.h"
 #include "util/io.h"
 
 #include <errno.h>
@@ -13,8 +15,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-
-#define ID_BLOCK 4096 /* IDs reserved with one write of `next` */
 
 static const char *const skeleton[] = { "empty", "trash", "layers", "active", "views", "snapshots" };
 
@@ -122,10 +122,48 @@ static int make_skeleton(struct strata *s, char **why)
         return 0;
 }
 
-static int check_format(struct strata *s, char **why)
+/* Bits in which two strings of LEN bytes differ. */
+static unsigned count_wrong_bits(const char *a, const char *b, size_t len)
 {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < len; i++)
+                n += (unsigned)__builtin_popcount((unsigned char)(a[i] ^ b[i]));
+        return n;
+}
+
+/*
+ * A text of our length with a bit or two wrong is ours, and damaged; but not where only the number differs, as that
+ * may be another format.
+ */
+int strata_store_check_format(struct strata *s)
+{
+        const size_t len = strlen(STRATA_STORE_FORMAT), number = strlen("stratafs-store ");
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
         int r = strata_io_read_at(s->root_fd, "format", 256, &buf);
+
+        if (r < 0)
+                return r == -EFBIG ? -EINVAL : r;
+        if (buf.len != len)
+                return -EINVAL;
+        if (memcmp(buf.data, STRATA_STORE_FORMAT, len) == 0)
+                return 0;
+        if (count_wrong_bits(buf.data, STRATA_STORE_FORMAT, len) > 2)
+                return -EINVAL;
+        return buf.data[number] >= '0' && buf.data[number] <= '9' && buf.data[number] != '1' ? -EINVAL : -EUCLEAN;
+}
+
+int strata_store_write_format(struct strata *s)
+{
+        int r = strata_io_replace_at(s->root_fd, "format.new", "format", STRATA_STORE_FORMAT,
+                                     strlen(STRATA_STORE_FORMAT), 0600, true);
+
+        return r == 0 && fsync(s->root_fd) < 0 ? -errno : r;
+}
+
+static int check_format(struct strata *s, char **why)
+{
+        int r = strata_store_check_format(s);
 
         if (r == -ENOENT) {
                 r = is_unfinished(s->root_fd);
@@ -137,40 +175,100 @@ static int check_format(struct strata *s, char **why)
                                     s->path);
                 return make_skeleton(s, why);
         }
-        if (r < 0)
-                return fail(r, why, "can't read %s/format: %s", s->path, strerror(-r));
-        if (!buf.data || strcmp(buf.data, STRATA_STORE_FORMAT) != 0)
+        if (r == -EUCLEAN) {
+                r = strata_store_write_format(s);
+                strata_log_add(s->log, "recover", "format", NULL, EUCLEAN, "a bit of it was wrong%s",
+                               r == 0 ? " (mended)" : "");
+        }
+        if (r == -EINVAL)
                 return fail(-EINVAL, why, "%s/format names a store format that this program does not know", s->path);
-        return 0;
+        return r < 0 ? fail(r, why, "can't read %s/format: %s", s->path, strerror(-r)) : 0;
 }
 
-static int read_next_id(struct strata *s, char **why)
+/* ---- next ---- */
+
+static int format_next(uint64_t next, char *text, size_t size)
+{
+        char line[32];
+        int n = snprintf(line, sizeof(line), "%" PRIu64 "\n", next);
+
+        return snprintf(text, size, "%sxxh3: %016" PRIx64 "\n", line, (uint64_t)XXH3_64bits(line, (size_t)n));
+}
+
+int strata_store_read_next(struct strata *s, uint64_t *ret)
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
-        unsigned long long next = 1;
-        int r = strata_io_read_at(s->root_fd, "next", 64, &buf);
+        int r = strata_io_read_at(s->root_fd, "next", 128, &buf);
+        char again[128], number[32];
+        unsigned long long next;
+        size_t digits;
 
-        if (r == 0) {
-                if (buf.len == 0 || buf.data[buf.len - 1] != '\n')
-                        return fail(-EUCLEAN, why, "%s/next is damaged; it has to hold a number above all in %s/layers",
-                                    s->path, s->path);
-                buf.data[buf.len - 1] = '\0';
-                if (!strata_io_parse_u64(buf.data, &next) || next == 0)
-                        return fail(-EUCLEAN, why, "%s/next is damaged; it has to hold a number above all in %s/layers",
-                                    s->path, s->path);
-        } else if (r != -ENOENT) {
-                return fail(r, why, "can't read %s/next: %s", s->path, strerror(-r));
-        }
-        s->first_id = s->next_id = s->reserved_id = next;
+        if (r < 0)
+                return r == -EFBIG ? -EUCLEAN : r;
+        digits = buf.data ? strcspn(buf.data, "\n") : 0;
+        if (!digits || digits >= sizeof(number) || buf.data[digits] != '\n')
+                return -EUCLEAN;
+        snprintf(number, sizeof(number), "%.*s", (int)digits, buf.data);
+        if (!strata_io_parse_u64(number, &next) || next == 0)
+                return -EUCLEAN;
+        format_next(next, again, sizeof(again));
+        if (strcmp(again, buf.data) != 0 && buf.len != digits + 1) /* a number alone: from before it had a checksum */
+                return -EUCLEAN;
+        *ret = next;
         return 0;
 }
 
-static int write_next_id(struct strata *s, uint64_t next)
+int strata_store_write_next(struct strata *s, uint64_t next)
 {
-        char text[32];
-        int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", next);
+        char text[128];
+        int n = format_next(next, text, sizeof(text));
 
         return strata_io_replace_at(s->root_fd, "next.new", "next", text, (size_t)n, 0600, true);
+}
+
+int strata_store_highest_id(int dirfd, uint64_t *highest)
+{
+        cleanup_dir DIR *dir = NULL;
+        unsigned long long id;
+        struct dirent *de;
+        int fd = open_dir(dirfd, ".");
+
+        if (fd < 0)
+                return fd;
+        dir = fdopendir(fd);
+        if (!dir) {
+                int r = -errno;
+
+                strata_close(fd);
+                return r;
+        }
+        while ((errno = 0, de = readdir(dir)))
+                if (strata_io_parse_u64(de->d_name, &id) && id > *highest && id < UINT64_MAX / 512)
+                        *highest = id;
+        return -errno;
+}
+
+/* A damaged number is replaced by one well above all that the store holds. */
+static int read_next_id(struct strata *s, char **why)
+{
+        uint64_t next = 1, highest = 0;
+        int r = strata_store_read_next(s, &next);
+
+        if (r == -EUCLEAN) {
+                r = strata_store_highest_id(s->layers_fd, &highest);
+                if (r == 0)
+                        r = strata_store_highest_id(s->trash_fd, &highest);
+                next = highest + STRATA_STORE_ID_BLOCK;
+                if (r == 0)
+                        r = strata_store_write_next(s, next);
+                strata_log_add(s->log, "recover", "next", NULL, EUCLEAN,
+                               "it was damaged; IDs go on from %" PRIu64 ", above all in layers/ (mended)", next);
+                s->unclean = true;
+        }
+        if (r < 0 && r != -ENOENT)
+                return fail(r, why, "can't read %s/next: %s", s->path, strerror(-r));
+        s->first_id = s->next_id = s->reserved_id = next;
+        return 0;
 }
 
 int strata_next_id(struct strata *s, uint64_t *ret)
@@ -179,9 +277,9 @@ int strata_next_id(struct strata *s, uint64_t *ret)
 
         pthread_mutex_lock(&s->ids);
         if (s->next_id >= s->reserved_id) {
-                r = write_next_id(s, s->next_id + ID_BLOCK);
+                r = strata_store_write_next(s, s->next_id + STRATA_STORE_ID_BLOCK);
                 if (r == 0)
-                        s->reserved_id = s->next_id + ID_BLOCK;
+                        s->reserved_id = s->next_id + STRATA_STORE_ID_BLOCK;
         }
         if (r == 0)
                 *ret = s->next_id++;
@@ -192,10 +290,10 @@ int strata_next_id(struct strata *s, uint64_t *ret)
 /* Removes the mark of a clean end, so that a crash from here on is seen at the next start. */
 static int take_clean_mark(struct strata *s)
 {
-        s->unclean = unlinkat(s->root_fd, "clean", 0) < 0;
-        if (s->unclean)
-                return errno == ENOENT ? 0 : -errno;
-        return fsync(s->root_fd) < 0 ? -errno : 0;
+        if (unlinkat(s->root_fd, "clean", 0) == 0)
+                return fsync(s->root_fd) < 0 ? -errno : 0;
+        s->unclean = true;
+        return errno == ENOENT ? 0 : -errno;
 }
 
 static int open_folders(struct strata *s, char **why)
@@ -258,6 +356,37 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         return 0;
 }
 
+/* Only of a whole store that nobody makes; what is missing of its folders stays -1. */
+int strata_store_open_check(struct strata *s, const char *path, bool repair, bool *live, char **why)
+{
+        int r;
+
+        s->path = realpath(path, NULL);
+        if (!s->path)
+                return fail(-errno, why, "can't find the store %s: %s", path, strerror(errno));
+        s->root_fd = open_dir(AT_FDCWD, s->path);
+        if (s->root_fd < 0)
+                return fail(s->root_fd, why, "can't open the store %s: %s", s->path, strerror(-s->root_fd));
+        r = strata_store_check_format(s);
+        if (r == -ENOENT || r == -EINVAL)
+                return fail(-EINVAL, why, "%s is no store, or one of a format that this program does not know",
+                            s->path);
+        if (r < 0 && r != -EUCLEAN)
+                return fail(r, why, "can't read %s/format: %s", s->path, strerror(-r));
+        s->lock_fd = openat(s->root_fd, "lock", (repair ? O_RDWR | O_CREAT : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (s->lock_fd < 0 && errno != ENOENT)
+                return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
+        *live = s->lock_fd >= 0 && flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0;
+        if (*live && repair)
+                return fail(-EBUSY, why, "the store %s is in use; it can be repaired once that program has ended",
+                            s->path);
+        s->layers_fd = open_dir(s->root_fd, "layers");
+        s->trash_fd = open_dir(s->root_fd, "trash");
+        for (int kind = 0; kind < STRATA_KINDS; kind++)
+                s->kind_fd[kind] = open_dir(s->root_fd, strata_kind_folder(kind));
+        return 0;
+}
+
 static void close_fd(int *fd)
 {
         strata_close(*fd);
@@ -268,7 +397,7 @@ void strata_store_close(struct strata *s, bool clean)
 {
         if (clean && s->layers_fd >= 0) {
                 /* Without the exact number the next start only skips some IDs; without the mark it only sweeps. */
-                if (write_next_id(s, s->next_id) == 0)
+                if (strata_store_write_next(s, s->next_id) == 0)
                         (void)strata_io_create_at(s->root_fd, "clean", "", 0, 0600, false);
         }
         for (int kind = 0; kind < STRATA_KINDS; kind++)

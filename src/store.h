@@ -7,6 +7,7 @@
 #include "strata.h"
 
 #define STRATA_STORE_FORMAT "stratafs-store 1\n"
+#define STRATA_STORE_ID_BLOCK 4096 /* IDs reserved with one write of `next` */
 
 /* -EINVAL and *WHY for a store path that overlayfs could not carry. */
 int strata_store_check_path(const char *path, char **why);
@@ -16,6 +17,23 @@ int strata_store_open(struct strata *s, const char *path, char **why);
 
 /* Writes the mark of a clean end (when CLEAN) and the next ID, and closes the fds. */
 void strata_store_close(struct strata *s, bool clean);
+
+/*
+ * For the examination: opens a store that is there already, making and changing nothing; *LIVE tells whether a program
+ * uses it. With REPAIR -EBUSY in that case. Its folders' fds are negative where they are missing.
+ */
+int strata_store_open_check(struct strata *s, const char *path, bool repair, bool *live, char **why);
+
+/* 0, -ENOENT, -EINVAL for a format that is not known, -EUCLEAN for ours with a bit wrong; and the writing of it. */
+int strata_store_check_format(struct strata *s);
+int strata_store_write_format(struct strata *s);
+
+/* The number in `next`. -ENOENT, -EUCLEAN; and the writing of it, durably. */
+int strata_store_read_next(struct strata *s, uint64_t *ret);
+int strata_store_write_next(struct strata *s, uint64_t next);
+
+/* Raises *HIGHEST to the highest ID that names something in the directory DIRFD. */
+int strata_store_highest_id(int dirfd, uint64_t *highest);
 
 /* Fsyncs the directory FD, unless durability is not wanted. */
 int strata_store_sync_dir(struct strata *s, int fd);

@@ -50,12 +50,12 @@ static void strata_free(struct strata *s)
         free(s);
 }
 
-int strata_open(const char *path, const struct strata_config *config, struct strata **ret, char **why)
+/* Everything but the store itself. */
+static int strata_new(const struct strata_config *config, struct strata **ret)
 {
         struct strata *s = calloc(1, sizeof(*s));
         int r;
 
-        *why = NULL;
         if (!s)
                 return -ENOMEM;
         s->config = *config;
@@ -71,9 +71,26 @@ int strata_open(const char *path, const struct strata_config *config, struct str
                 r = strata_metrics_new(&s->metrics);
         if (r == 0)
                 r = strata_trash_new(&s->trash);
-        if (r == 0)
-                r = strata_store_open(s, path, why);
+        if (r < 0) {
+                strata_free(s);
+                return r;
+        }
         s->in_userns = in_user_namespace();
+        read_boot_id(s);
+        *ret = s;
+        return 0;
+}
+
+int strata_open(const char *path, const struct strata_config *config, struct strata **ret, char **why)
+{
+        struct strata *s;
+        int r;
+
+        *why = NULL;
+        r = strata_new(config, &s);
+        if (r < 0)
+                return r;
+        r = strata_store_open(s, path, why);
         if (r == 0)
                 r = strata_storefs_check(s, why);
         if (r < 0) {
@@ -81,11 +98,35 @@ int strata_open(const char *path, const struct strata_config *config, struct str
                 strata_free(s);
                 return r;
         }
-        read_boot_id(s);
         strata_mount_forget_marks(s);
         s->mount_api = strata_mount_choose(config->old_mount_api);
         *ret = s;
         return 0;
+}
+
+int strata_open_check(const char *path, bool repair, struct strata **ret, bool *live, char **why)
+{
+        const struct strata_config config = { .durable = true };
+        struct strata *s;
+        int r;
+
+        *why = NULL;
+        r = strata_new(&config, &s);
+        if (r < 0)
+                return r;
+        r = strata_store_open_check(s, path, repair, live, why);
+        if (r < 0) {
+                strata_close_check(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+void strata_close_check(struct strata *s)
+{
+        strata_store_close(s, false);
+        strata_free(s);
 }
 
 void strata_close_store(struct strata *s)

@@ -71,6 +71,13 @@ int strata_open(const char *path, const struct strata_config *config, struct str
 /* Closes it and marks it as cleanly closed. No other call may be under way. NULL is fine. */
 void strata_close_store(struct strata *s);
 
+/*
+ * Opens a store for strata_check_run() and nothing else: it has to be there, and is left as it is. *LIVE: another
+ * program uses it; with REPAIR that is -EBUSY. *WHY as above. To be closed by strata_close_check().
+ */
+int strata_open_check(const char *path, bool repair, struct strata **ret, bool *live, char **why);
+void strata_close_check(struct strata *s);
+
 /* A fresh ID, never given out before. */
 int strata_next_id(struct strata *s, uint64_t *ret);
 

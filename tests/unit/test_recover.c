@@ -138,7 +138,7 @@ static void a_link_without_a_layer(void **state)
                 assert_int_equal(symlink("../layers/4000", test_path(t, "%s/lost", strata_kind_folder(kind))), 0);
         restart(t);
         test_assert_state(t, before);
-        assert_true(log_holds(t, "recover lost ENOENT"));
+        assert_true(log_holds(t, "recover snapshots/lost ENOENT"));
         test_prepare(t, STRATA_ACTIVE, "lost", ""); /* the name can be used again */
 }
 

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The examination as a whole, the top of the store, and lost+found/. */
+#include "check_part.h"
+
+#include "store.h"
+#include "strata.h"
+#include "util/buf.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+#include "util/timefmt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+bool strata_check_stopped(const struct strata_check *c)
+{
+        return c->stop && atomic_load(c->stop);
+}
+
+bool strata_check_wants(struct strata_check *c, enum strata_check_cause cause)
+{
+        if (c->silent) {
+                c->suspicions++;
+                return false;
+        }
+        return c->mode == STRATA_CHECK_REPAIR || (c->mode == STRATA_CHECK_SWEEP && cause == STRATA_CHECK_CRASH);
+}
+
+void strata_check_tell(struct strata_check *c, int result, int error, const char *path, const char *fmt, ...)
+{
+        char text[1024];
+        va_list args;
+
+        if (c->silent)
+                return;
+        c->found++;
+        if (result == 0)
+                c->repaired++;
+        va_start(args, fmt);
+        vsnprintf(text, sizeof(text), fmt, args);
+        va_end(args);
+        if (c->report)
+                c->report(c->data, path, text, error, result == 0);
+}
+
+/* ---- lost+found ---- */
+
+static int open_lost(struct strata *s)
+{
+        int fd;
+
+        if (mkdirat(s->root_fd, "lost+found", 0700) < 0 && errno != EEXIST)
+                return -errno;
+        fd = openat(s->root_fd, "lost+found", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+int strata_check_lose(struct strata *s, int dirfd, const char *name, const char *from, const char *why)
+{
+        cleanup_buf struct strata_buf note = STRATA_BUF_INIT;
+        char as[32], note_name[48], now[STRATA_TIME_MAX];
+        cleanup_fd int lost = open_lost(s);
+        int r;
+
+        if (lost < 0)
+                return lost;
+        strata_buf_addstr(&note, "from: ");
+        strata_buf_add_escaped(&note, from);
+        strata_buf_addf(&note, "\nwhy: %s\ntime: %s\n", why, strata_time_format(strata_time_now(), now));
+        r = strata_buf_status(&note);
+        if (r < 0)
+                return r;
+        /* The note first: what lies here without one would be a riddle. */
+        for (unsigned n = 1;; n++) {
+                int fd;
+
+                snprintf(as, sizeof(as), "%u", n);
+                snprintf(note_name, sizeof(note_name), "%u.note", n);
+                if (faccessat(lost, as, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                        continue;
+                fd = openat(lost, note_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+                if (fd < 0 && errno == EEXIST)
+                        continue;
+                if (fd < 0)
+                        return -errno;
+                r = strata_io_write(fd, note.data, note.len);
+                if (r == 0 && fsync(fd) < 0)
+                        r = -errno;
+                strata_close(fd);
+                break;
+        }
+        if (r == 0 && renameat2(dirfd, name, lost, as, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        if (r < 0)
+                (void)unlinkat(lost, note_name, 0);
+        return r;
+}
+
+void strata_check_foreign(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *from,
+                          const char *why)
+{
+        int r = STRATA_CHECK_LEFT;
+
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE))
+                r = strata_check_lose(s, dirfd, name, from, why);
+        strata_check_tell(c, r, EUCLEAN, from, "%s%s", why, r == 0 ? "; it is in lost+found/ now" : "");
+}
+
+/* ---- walking ---- */
+
+void strata_check_steady(struct strata *s, struct strata_check *c,
+                         void (*fn)(struct strata *s, struct strata_check *c, const void *what), const void *what)
+{
+        const struct timespec pause = { .tv_nsec = 100000000 };
+
+        for (int tries = 0; c->live && tries < 8; tries++) {
+                c->silent = true;
+                c->suspicions = 0;
+                fn(s, c, what);
+                c->silent = false;
+                if (!c->suspicions)
+                        return;
+                nanosleep(&pause, NULL);
+        }
+        fn(s, c, what);
+}
+
+int strata_check_each(int at, const char *path, struct strata *s, struct strata_check *c,
+                      void (*fn)(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data),
+                      void *data)
+{
+        int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *de;
+
+        if (!dir) {
+                int r = -errno;
+
+                strata_close(fd);
+                return r == -ENOENT ? 0 : r;
+        }
+        while (!strata_check_stopped(c) && (errno = 0, de = readdir(dir)))
+                if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+                        fn(s, c, dirfd(dir), de->d_name, data);
+        return strata_check_stopped(c) ? 0 : -errno;
+}
+
+/* ---- the top ---- */
+
+static void check_top_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        static const char *const known[] = { "format", "lock",      "next",       "mark.synced", "mark.volatile",
+                                             "clean",  "empty",     "trash",      "layers",      "active",
+                                             "views",  "snapshots", "lost+found", "probe.new" };
+
+        (void)data;
+        for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+                if (strcmp(name, known[i]) == 0)
+                        return;
+        if (strcmp(name, "format.new") == 0 || strcmp(name, "next.new") == 0) {
+                int r = STRATA_CHECK_LEFT;
+
+                /* A sweep runs beside the writing of `next`; what was left is replaced by that. */
+                if (c->mode == STRATA_CHECK_SWEEP)
+                        return;
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, name, "a crash cut the writing of it off");
+                return;
+        }
+        strata_check_foreign(s, c, dirfd, name, name, "it is no part of a store");
+}
+
+static void check_top(struct strata *s, struct strata_check *c, const void *what)
+{
+        (void)what;
+        (void)strata_check_each(s->root_fd, ".", s, c, check_top_name, NULL);
+}
+
+static void check_empty_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        char from[STRATA_NAME_MAX + 16];
+
+        (void)data;
+        snprintf(from, sizeof(from), "empty/%s", name);
+        strata_check_foreign(s, c, dirfd, name, from,
+                             "empty/ has to be empty: what is in it shows below every base snapshot");
+}
+
+static void check_empty(struct strata *s, struct strata_check *c, const void *what)
+{
+        (void)what;
+        (void)strata_check_each(s->root_fd, "empty", s, c, check_empty_name, NULL);
+}
+
+/* `next` has to be above all IDs that were ever used, or a node would be used twice. */
+static void check_next(struct strata *s, struct strata_check *c, const void *what)
+{
+        uint64_t highest = 0, next = 0;
+        int r;
+
+        (void)what;
+        (void)strata_store_highest_id(s->layers_fd, &highest);
+        (void)strata_store_highest_id(s->trash_fd, &highest);
+        r = strata_store_read_next(s, &next);
+        if ((r == -ENOENT && !highest) || (r == 0 && next > highest))
+                return;
+        r = STRATA_CHECK_LEFT;
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE))
+                r = strata_store_write_next(s, highest + STRATA_STORE_ID_BLOCK);
+        strata_check_tell(c, r, EUCLEAN, "next", "it does not hold a number above all in layers/ (%" PRIu64 ")",
+                          highest);
+}
+
+static void check_layer_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        char from[STRATA_NAME_MAX + 16], canonical[24];
+        unsigned long long number;
+        struct stat st;
+        uint64_t id;
+
+        (void)data;
+        snprintf(from, sizeof(from), "layers/%s", name);
+        if (!strata_io_parse_u64(name, &number) || number == 0 ||
+            (snprintf(canonical, sizeof(canonical), "%llu", number), strcmp(canonical, name) != 0)) {
+                strata_check_foreign(s, c, dirfd, name, from, "its name is not that of a layer");
+                return;
+        }
+        if (c->below && number >= c->below)
+                return;
+        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode)) {
+                strata_check_foreign(s, c, dirfd, name, from, "a layer is a directory, and this is not");
+                return;
+        }
+        id = number;
+        c->layers++;
+        strata_check_steady(s, c, strata_check_layer, &id);
+}
+
+static void check_link_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        struct strata_place place = { .kind = *(enum strata_kind *)data };
+
+        (void)dirfd;
+        if (strlen(name) > STRATA_NAME_MAX)
+                return; /* no file system has such */
+        strcpy(place.name, name);
+        strata_check_steady(s, c, strata_check_link, &place);
+}
+
+static void check_format(struct strata *s, struct strata_check *c, const void *what)
+{
+        int r = strata_store_check_format(s);
+
+        (void)what;
+        if (r == 0)
+                return;
+        r = STRATA_CHECK_LEFT;
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE))
+                r = strata_store_write_format(s);
+        strata_check_tell(c, r, EUCLEAN, "format", "a bit of it is wrong");
+}
+
+/* Without its folders there is nothing to look at: -EUCLEAN then. */
+static int check_folder(struct strata *s, struct strata_check *c, const char *name, int *fd)
+{
+        int r = STRATA_CHECK_LEFT;
+
+        if (*fd >= 0)
+                return 0;
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE)) {
+                r = mkdirat(s->root_fd, name, 0700) < 0 ? -errno : 0;
+                if (r == 0)
+                        *fd = openat(s->root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        }
+        strata_check_tell(c, r, EUCLEAN, name, "this folder of the store is missing");
+        return *fd < 0 ? -EUCLEAN : 0;
+}
+
+static int check_folders(struct strata *s, struct strata_check *c)
+{
+        cleanup_fd int empty = openat(s->root_fd, "empty", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int r = 0;
+
+        (void)check_folder(s, c, "empty", &empty);
+        for (int kind = 0; kind < STRATA_KINDS; kind++)
+                if (check_folder(s, c, strata_kind_folder(kind), &s->kind_fd[kind]) < 0)
+                        r = -EUCLEAN;
+        if (check_folder(s, c, "trash", &s->trash_fd) < 0 || check_folder(s, c, "layers", &s->layers_fd) < 0)
+                r = -EUCLEAN;
+        return r;
+}
+
+/* Layers first: a damaged link is known by the layer that misses it. */
+int strata_check_run(struct strata *s, struct strata_check *c)
+{
+        int r = check_folders(s, c);
+
+        if (r < 0)
+                return 0; /* told of */
+        strata_check_steady(s, c, check_top, NULL);
+        if (c->mode != STRATA_CHECK_SWEEP)
+                strata_check_steady(s, c, check_format, NULL);
+        strata_check_steady(s, c, check_empty, NULL);
+        if (c->mode != STRATA_CHECK_SWEEP)
+                strata_check_steady(s, c, check_next, NULL);
+        r = strata_check_each(s->layers_fd, ".", s, c, check_layer_name, NULL);
+        for (int kind = 0; kind < STRATA_KINDS && r == 0; kind++) {
+                enum strata_kind k = kind;
+
+                r = strata_check_each(s->kind_fd[kind], ".", s, c, check_link_name, &k);
+        }
+        return r;
+}

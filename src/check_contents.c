@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lies in layers/ID: the files, the marks of children, the labels, and the way down to the base. */
+#include "check_part.h"
+
+#include "index.h"
+#include "label.h"
+#include "link.h"
+#include "strata.h"
+#include "trash.h"
+#include "usage.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct layer {
+        const struct strata_record *rec;
+        const struct strata_place *place;
+};
+
+#define PATH_SIZE (STRATA_NAME_MAX + 64)
+
+/* ---- the parent ---- */
+
+static void check_parent(struct strata *s, struct strata_check *c, const struct strata_record *rec, const char *path)
+{
+        char mark[STRATA_ID_PATH_MAX];
+        struct strata_record parent;
+        int fd, r;
+
+        if (!rec->parent) {
+                if (rec->depth != 1) {
+                        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+                        strata_check_tell(c, STRATA_CHECK_LEFT, EUCLEAN, path, "it has no parent, yet its depth is %u",
+                                          rec->depth);
+                }
+                return;
+        }
+        /* IDs grow, so a parent's is the smaller one; where each is, there are no cycles. */
+        r = rec->parent >= rec->id ? -ELOOP : strata_record_load(s, rec->parent, &parent);
+        if (r == 0 && parent.depth + 1 != rec->depth)
+                r = -ERANGE;
+        if (r < 0) {
+                (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+                strata_check_tell(c, STRATA_CHECK_LEFT, EUCLEAN, path,
+                                  r == -ENOENT   ? "its parent, layer %" PRIu64 ", is missing"
+                                  : r == -ELOOP  ? "its parent, layer %" PRIu64 ", is younger: the chain is a cycle"
+                                  : r == -ERANGE ? "its depth is not one more than that of its parent, layer %" PRIu64
+                                                 : "its parent, layer %" PRIu64 ", has a damaged record",
+                                  rec->parent);
+                if (r == -ENOENT || r == -ELOOP)
+                        return;
+        }
+        snprintf(mark, sizeof(mark), "%" PRIu64 "/children/%" PRIu64, rec->parent, rec->id);
+        if (faccessat(s->layers_fd, mark, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+                return;
+        r = STRATA_CHECK_LEFT;
+        if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
+                *strrchr(mark, '/') = '\0';
+                (void)mkdirat(s->layers_fd, mark, 0700);
+                snprintf(mark, sizeof(mark), "%" PRIu64 "/children/%" PRIu64, rec->parent, rec->id);
+                fd = openat(s->layers_fd, mark, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+                r = fd < 0 ? -errno : 0;
+                strata_close(fd);
+        }
+        strata_check_tell(c, r, EUCLEAN, path, "its parent, layer %" PRIu64 ", does not know of it", rec->parent);
+}
+
+/* ---- children, labels ---- */
+
+static void check_mark(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        const struct layer *l = data;
+        unsigned long long child;
+        char path[PATH_SIZE];
+        struct strata_record rec;
+        int r = STRATA_CHECK_LEFT;
+
+        snprintf(path, sizeof(path), "layers/%" PRIu64 "/children/%s", l->rec->id, name);
+        if (!strata_io_parse_u64(name, &child)) {
+                strata_check_foreign(s, c, dirfd, name, path, "it is no mark of a child");
+                return;
+        }
+        if (c->below && child >= c->below)
+                return;
+        if (strata_check_layer_exists(s, child)) {
+                r = strata_record_load(s, child, &rec);
+                if (r < 0 || rec.parent == l->rec->id)
+                        return;
+                r = STRATA_CHECK_LEFT;
+        }
+        if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+        strata_check_tell(c, r, 0, path, "the mark of a child that is none");
+}
+
+static void check_label(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        const struct layer *l = data;
+        char path[PATH_SIZE];
+        struct stat st;
+        int r = STRATA_CHECK_LEFT;
+
+        snprintf(path, sizeof(path), "layers/%" PRIu64 "/labels/%s", l->rec->id, name);
+        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return;
+        if (strncmp(name, ".new.", 5) == 0 && S_ISREG(st.st_mode)) {
+                /* Only of an earlier run: a label being written now has its own, moments old. */
+                if (c->mode != STRATA_CHECK_REPAIR && time(NULL) - st.st_mtime <= 60)
+                        return;
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, path, "a crash cut the setting of a label off");
+        } else if (!S_ISREG(st.st_mode) || strata_name_check(name, NULL) < 0 || st.st_size > STRATA_LABEL_MAX + 1) {
+                strata_check_foreign(s, c, dirfd, name, path, "it is no label");
+        }
+}
+
+/* ---- the layer's own files ---- */
+
+static void check_usage(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
+{
+        struct strata_info info = { .id = l->rec->id, .kind = STRATA_COMMITTED };
+        struct strata_usage usage;
+        int r = STRATA_CHECK_LEFT;
+
+        if (strata_usage_known(s, &info, &usage))
+                return;
+        if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                r = unlinkat(dirfd, "usage", 0) < 0 ? -errno : 0;
+        strata_check_tell(c, r, EUCLEAN, path, "its checksum is wrong; it is counted anew when asked for");
+}
+
+/* What an import that was cut off had made of a layer; one under way holds the claim. */
+static void check_import(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
+{
+        int r = STRATA_CHECK_LEFT;
+        struct strata_op op;
+
+        if (strata_op_begin(s, &op, l->rec->id) < 0)
+                return;
+        if (faccessat(dirfd, "fs.new", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = strata_trash_part(s, dirfd, "fs.new", l->rec->id);
+                strata_check_tell(c, r, 0, path, "a crash cut an import off");
+        }
+        strata_op_end(s, &op);
+}
+
+tatic void check_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        static const char *const known[] = {
+                "meta", "meta.new", "fs", "work", "labels", "children", "changes", "export"
+        };
+        const struct layer *l = data;
+        char path[PATH_SIZE];
+        int r = STRATA_CHECK_LEFT;
+
+        snprintf(path, sizeof(path), "layers/%" PRIu64 "/%s", l->rec->id, name);
+        for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+                if (strcmp(name, known[i]) == 0)
+                        return;
+        if (strcmp(name, "usage") == 0) {
+                check_usage(s, c, dirfd, l, path);
+        } else if (strcmp(name, "mounted") == 0) {
+                /* A commit takes it away after its step; of a snapshot it says nothing. */
+                if (l->place->kind == STRATA_ACTIVE || c->mode == STRATA_CHECK_SWEEP)
+                        return;
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, path, "a crash left this mark of a mount");
+        } else if (strncmp(name, "lower.", 6) == 0) {
+                /* Where mount_old.c mounts for an instant: a kill may have come just then. */
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+                if (r != -EBUSY)
+                        strata_check_tell(c, r, 0, path, "a crash left this place for a mount");
+        } else if (strcmp(name, "fs.new") == 0) {
+                check_import(s, c, dirfd, l, path);
+        } else if (strcmp(name, "usage.new") == 0) {
+                if (c->mode == STRATA_CHECK_SWEEP)
+                        return; /* it is being written, or will be again */
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, path, "a crash cut the writing of it off");
+        } else {
+                strata_check_foreign(s, c, dirfd, name, path, "it is no part of a layer");
+        }
+}
+
+static void check_folder(struct strata *s, struct strata_check *c, const struct layer *l, const char *name,
+                         bool can_be_made)
+{
+        char path[STRATA_ID_PATH_MAX + 8];
+        struct stat st;
+        int r = STRATA_CHECK_LEFT;
+
+        snprintf(path, sizeof(path), "layers/%" PRIu64 "/%s", l->rec->id, name);
+        if (fstatat(s->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? S_ISDIR(st.st_mode) : errno != ENOENT)
+                return;
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE) && can_be_made)
+                r = mkdirat(s->root_fd, path, 0700) < 0 ? -errno : 0;
+        strata_check_tell(c, r, EUCLEAN, path, "this folder of %s/%s is missing", strata_kind_folder(l->place->kind),
+                          l->place->name);
+}
+
+void strata_check_contents(struct strata *s, struct strata_check *c, const struct strata_record *rec,
+                           const struct strata_place *place)
+{
+        struct layer l = { rec, place };
+        char path[STRATA_ID_PATH_MAX + 8], below[STRATA_ID_PATH_MAX];
+        uint64_t found;
+        bool linked;
+
+        snprintf(path, sizeof(path), "layers/%" PRIu64, rec->id);
+        /* As long as the link is there and NAMES is held, nothing of this is being taken down. */
+        pthread_mutex_lock(&s->names);
+        linked = strata_entry_find(s, place->kind, place->name, &found) == 0 && found == rec->id;
+        if (linked) {
+                check_parent(s, c, rec, path);
+                if (place->kind != STRATA_VIEW || !rec->parent)
+                        check_folder(s, c, &l, "fs", false);
+                if (place->kind == STRATA_ACTIVE)
+                        check_folder(s, c, &l, "work", true);
+        }
+        pthread_mutex_unlock(&s->names);
+        if (!linked)
+                return; /* moved or removed meanwhile */
+        (void)strata_check_each(s->root_fd, path, s, c, check_name, &l);
+        snprintf(below, sizeof(below), "%" PRIu64 "/children", rec->id);
+        (void)strata_check_each(s->layers_fd, below, s, c, check_mark, &l);
+        snprintf(below, sizeof(below), "%" PRIu64 "/labels", rec->id);
+        (void)strata_check_each(s->layers_fd, below, s, c, check_label, &l);
+}
+
+/* ---- a lost record ---- */
+
+struct parents {
+        uint64_t id;
+        uint64_t parent; /* 0: none so far */
+        unsigned n;
+};
+
+static void ask_parent(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        struct parents *p = data;
+        char mark[STRATA_ID_PATH_MAX + 8];
+        unsigned long long id;
+
+        (void)s;
+        (void)c;
+        if (!strata_io_parse_u64(name, &id) || id >= p->id)
+                return;
+        snprintf(mark, sizeof(mark), "%llu/children/%" PRIu64, id, p->id);
+        if (faccessat(dirfd, mark, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+                p->parent = id;
+                p->n++;
+        }
+}
+
+/* The name stands in the link, the parent in that one's mark, and the times are those of the link. */
+int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *ret)
+{
+        struct strata_check quiet = { .mode = STRATA_CHECK_LOOK };
+        struct strata_record rec = { .id = id, .depth = 1 }, parent;
+        struct parents p = { .id = id };
+        int r;
+
+        if (!strata_check_find_link(s, id, &rec.now) || !rec.now.name[0])
+                return -EUCLEAN;
+        r = strata_check_each(s->layers_fd, ".", s, &quiet, ask_parent, &p);
+        if (r < 0 || p.n > 1)
+                return r < 0 ? r : -EUCLEAN;
+        if (p.parent) {
+                r = strata_record_load(s, p.parent, &parent);
+                if (r < 0)
+                        return r;
+                rec.parent = p.parent;
+                rec.depth = parent.depth + 1;
+        }
+        if (!strata_record_place_mtime(s, &rec.now, &rec.created))
+                return -EUCLEAN;
+        if (rec.now.kind == STRATA_COMMITTED)
+                rec.committed = rec.created;
+        *ret = rec;
+        return 0;
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A layer and its link: whether they know each other. */
+#include "check_part.h"
+
+#include "index.h"
+#include "link.h"
+#include "strata.h"
+#include "trash.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool strata_check_layer_exists(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64, id);
+        return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+static bool same_place(const struct strata_place *a, const struct strata_place *b)
+{
+        return a->kind == b->kind && strcmp(a->name, b->name) == 0;
+}
+
+static bool leads_to(struct strata *s, const struct strata_place *place, uint64_t id)
+{
+        uint64_t found;
+
+        return place->name[0] && strata_entry_find(s, place->kind, place->name, &found) == 0 && found == id;
+}
+
+/* Where layer ID is linked by its own account, which strata_record_resolve() takes too; but nothing is changed. */
+static bool resolve(struct strata *s, uint64_t id, struct strata_record *rec, struct strata_place *ret)
+{
+        struct strata_record staged;
+
+        if (leads_to(s, &rec->now, id)) {
+                *ret = rec->now;
+                return true;
+        }
+        if (leads_to(s, &rec->was, id)) {
+                *ret = rec->was;
+                return true;
+        }
+        if (strata_record_load_staged(s, id, &staged) < 0 || !leads_to(s, &staged.now, id))
+                return false;
+        *rec = staged;
+        *ret = staged.now;
+        return true;
+}
+
+/* True if layer ID speaks of PLACE as its own, in its record or in one that is staged. */
+static bool claims(struct strata *s, uint64_t id, const struct strata_place *place)
+{
+        struct strata_record rec, staged;
+        int r = strata_record_load(s, id, &rec);
+
+        if (r == -ENOENT)
+                return false;
+        if (r < 0)
+                return true; /* not known: better believe the link */
+        return same_place(&rec.now, place) || same_place(&rec.was, place) ||
+               (strata_record_load_staged(s, id, &staged) == 0 && same_place(&staged.now, place));
+}
+
+struct search {
+        uint64_t id;
+        enum strata_kind kind;
+        struct strata_place *place;
+        bool found;
+};
+
+static void search_link(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        struct search *search = data;
+        uint64_t found;
+
+        (void)c;
+        (void)dirfd;
+        if (search->found || strata_entry_find(s, search->kind, name, &found) < 0 || found != search->id)
+                return;
+        search->found = true;
+        search->place->kind = search->kind;
+        snprintf(search->place->name, sizeof(search->place->name), "%s", name);
+}
+
+bool strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *ret)
+{
+        struct strata_check quiet = { .mode = STRATA_CHECK_LOOK };
+        struct search search = { .id = id, .place = ret };
+
+        for (int kind = STRATA_KINDS - 1; kind >= 0 && !search.found; kind--) {
+                search.kind = kind;
+                if (strata_check_each(s->kind_fd[kind], ".", s, &quiet, search_link, &search) < 0)
+                        return true; /* not known: better keep it */
+        }
+        return search.found;
+}
+
+static void layer_path(uint64_t id, const char *file, char path[STRATA_ID_PATH_MAX + 8])
+{
+        snprintf(path, STRATA_ID_PATH_MAX + 8, "layers/%" PRIu64 "%s", id, file);
+}
+
+/* Puts a link to layer ID at PLACE, in one step, whatever is there. */
+static int relink(struct strata *s, uint64_t id, const struct strata_place *place)
+{
+        int fd = s->kind_fd[place->kind];
+        char target[STRATA_ID_PATH_MAX];
+        const char *tmp = ".relink"; /* no name of an entry: removed by the next examination */
+
+        snprintf(target, sizeof(target), "../layers/%" PRIu64, id);
+        (void)unlinkat(fd, tmp, 0);
+        if (symlinkat(target, fd, tmp) < 0)
+                return -errno;
+        if (renameat(fd, tmp, fd, place->name) < 0) {
+                int r = -errno;
+
+                (void)unlinkat(fd, tmp, 0);
+                return r;
+        }
+        strata_index_drop(s->index, id);
+        return fsync(fd) < 0 ? -errno : 0;
+}
+
+/*
+ * A damaged link: at the place that the record names, something leads elsewhere or nowhere, and where it leads nobody
+ * knows that place. The record has a checksum and the link has none, so the record is right.
+ */
+static bool is_link_damaged(struct strata *s, const struct strata_record *rec)
+{
+        struct stat st;
+        uint64_t other;
+
+        if (fstatat(s->kind_fd[rec->now.kind], rec->now.name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
+                return false;
+        return strata_entry_find(s, rec->now.kind, rec->now.name, &other) < 0 ||
+               (other != rec->id && !claims(s, other, &rec->now));
+}
+
+static bool has_files(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+        cleanup_dir DIR *dir = NULL;
+        struct dirent *de;
+        int fd;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/fs", id);
+        fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return false;
+        dir = fdopendir(fd);
+        if (!dir) {
+                strata_close(fd);
+                return true;
+        }
+        while ((de = readdir(dir)))
+                if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+                        return true;
+        return false;
+}
+
+static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
+        (void)unlinkat(s->layers_fd, path, 0);
+}
+
+/* A layer with a record in order that nothing leads to at the places it names. NAMES is held. */
+static void check_unlinked(struct strata *s, struct strata_check *c, const struct strata_record *rec)
+{
+        struct strata_place stray = { 0 };
+        char path[STRATA_ID_PATH_MAX + 8];
+        int r = STRATA_CHECK_LEFT;
+
+        layer_path(rec->id, "", path);
+        if (is_link_damaged(s, rec)) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = relink(s, rec->id, &rec->now);
+                strata_check_tell(c, r, EUCLEAN, path, "the link %s/%s does not lead here as it should",
+                                  strata_kind_folder(rec->now.kind), rec->now.name);
+                return;
+        }
+        if (strata_check_find_link(s, rec->id, &stray)) {
+                if (stray.name[0] && strata_check_wants(c, STRATA_CHECK_CRASH)) {
+                        r = renameat2(s->kind_fd[stray.kind], stray.name, s->kind_fd[rec->now.kind], rec->now.name,
+                                      RENAME_NOREPLACE) < 0
+                                    ? -errno
+                                    : 0;
+                        strata_index_drop(s->index, rec->id);
+                }
+                strata_check_tell(c, r, EUCLEAN, path, "the link %s/%s leads here, but the record says %s/%s",
+                                  strata_kind_folder(stray.kind), stray.name, strata_kind_folder(rec->now.kind),
+                                  rec->now.name);
+                return;
+        }
+        if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
+                if (rec->parent)
+                        drop_mark(s, rec->parent, rec->id);
+                r = strata_trash_layer(s, rec->id);
+        }
+        strata_check_tell(c, r, 0, path, "no link leads to this layer: a crash left it");
+}
+
+/* A layer whose record can't be read, for ERROR. NAMES is held. */
+static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t id, int error)
+{
+        struct strata_place place = { 0 };
+        struct strata_record rec;
+        char path[STRATA_ID_PATH_MAX + 8], meta[STRATA_ID_PATH_MAX];
+        int r = STRATA_CHECK_LEFT;
+
+        layer_path(id, "", path);
+        if (!strata_check_find_link(s, id, &place)) {
+                if (error != -ENOENT && has_files(s, id)) {
+                        strata_check_foreign(s, c, s->layers_fd, strrchr(path, '/') + 1, path,
+                                             "its record is damaged and no link leads to it, but it holds files");
+                        return;
+                }
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = strata_trash_layer(s, id);
+                strata_check_tell(c, r, 0, path, "it has no record, and no link leads to it: a crash left it");
+                return;
+        }
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE)) {
+                r = strata_check_rebuild(s, id, &rec);
+                snprintf(meta, sizeof(meta), "%" PRIu64 "/meta", id);
+                if (r == 0 && error != -ENOENT)
+                        r = strata_check_lose(s, s->layers_fd, meta, meta, "this record is damaged");
+                if (r == 0)
+                        r = strata_record_stage(s, &rec, true);
+                if (r == 0)
+                        r = strata_record_publish(s, id);
+                strata_index_drop(s->index, id);
+        }
+        strata_check_tell(c, r, error, path,
+                          "the record of layer %" PRIu64 " is %s; its entry %s/%s can be removed, its files lie in the "
+                          "store's layers/%" PRIu64 "/fs",
+                          id, error == -ENOENT ? "missing" : "damaged", strata_kind_folder(place.kind), place.name, id);
+}
+
+/* The record of a step that did not come: put in place where its link came first, else removed. */
+static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX + 16];
+        struct strata_op op;
+        int r = STRATA_CHECK_LEFT;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/meta.new", id);
+        if (faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 || strata_op_begin(s, &op, id) < 0)
+                return; /* while a step is under way, it is that step's */
+        if (faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
+                        pthread_mutex_lock(&s->names);
+                        if (!strata_record_settle(s, id))
+                                strata_record_discard(s, id);
+                        strata_index_drop(s->index, id);
+                        pthread_mutex_unlock(&s->names);
+                        r = faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : -EIO;
+                }
+                layer_path(id, "/meta.new", path);
+                strata_check_tell(c, r, 0, path, "the record of a step that a crash cut off");
+        }
+        strata_op_end(s, &op);
+}
+
+void strata_check_layer(struct strata *s, struct strata_check *c, const void *what)
+{
+        uint64_t id = *(const uint64_t *)what;
+        struct strata_place place;
+        struct strata_record rec;
+        bool linked = false;
+        int r;
+
+        pthread_mutex_lock(&s->names);
+        r = strata_record_load(s, id, &rec);
+        if (r == 0)
+                linked = resolve(s, id, &rec, &place);
+        if (r == 0 && !linked)
+                check_unlinked(s, c, &rec);
+        else if (r == -ENOENT && !strata_check_layer_exists(s, id))
+                ; /* removed meanwhile */
+        else if (r < 0)
+                check_unreadable(s, c, id, r);
+        pthread_mutex_unlock(&s->names);
+        check_staged(s, c, id);
+        if (linked)
+                strata_check_contents(s, c, &rec, &place);
+}
+
+/* ---- links ---- */
+
+static void check_good_link(struct strata *s, struct strata_check *c, const struct strata_place *place, uint64_t id,
+                            const char *path)
+{
+        struct strata_place other;
+        struct strata_record rec;
+        int r = STRATA_CHECK_LEFT;
+
+        if (c->below && id >= c->below)
+                return;
+        if (!strata_check_layer_exists(s, id)) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, ENOENT, path, "layer %" PRIu64 " of this entry in %s/ is not in the store%s",
+                                  id, strata_kind_folder(place->kind), r == 0 ? ": the entry is removed" : "");
+                return;
+        }
+        if (strata_record_load(s, id, &rec) < 0 || !resolve(s, id, &rec, &other) || same_place(place, &other))
+                return; /* in order, or told of with its layer */
+        if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
+        strata_check_tell(c, r, 0, path, "an old name of what is %s/%s now", strata_kind_folder(other.kind),
+                          other.name);
+}
+
+void strata_check_link(struct strata *s, struct strata_check *c, const void *what)
+{
+        const struct strata_place *place = what;
+        int fd = s->kind_fd[place->kind];
+        char path[STRATA_NAME_MAX + 32];
+        struct stat st;
+        uint64_t id;
+        int r = STRATA_CHECK_LEFT;
+
+        snprintf(path, sizeof(path), "%s/%s", strata_kind_folder(place->kind), place->name);
+        if (fstatat(fd, place->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return; /* gone meanwhile */
+        if (strcmp(place->name, ".relink") == 0) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(fd, place->name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, path, "a crash cut the mending of a link off");
+        } else if (!S_ISLNK(st.st_mode) || strata_name_check(place->name, NULL) < 0) {
+                strata_check_foreign(s, c, fd, place->name, path, "it is no link to a layer");
+        } else {
+                pthread_mutex_lock(&s->names);
+                r = strata_entry_find(s, place->kind, place->name, &id);
+                if (r == 0)
+                        check_good_link(s, c, place, id, path);
+                else if (fstatat(fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                        strata_check_foreign(s, c, fd, place->name, path, "this link does not lead to a layer");
+                pthread_mutex_unlock(&s->names);
+        }
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of the examination share; see check.h. Only for src/check*.c. */
+#ifndef STRATA_CHECK_PART_H
+#define STRATA_CHECK_PART_H
+
+#include "check.h"
+#include "entry.h"
+#include "record.h"
+
+/* What a finding is, and so who may put it in order. */
+enum strata_check_cause {
+        STRATA_CHECK_CRASH,  /* a crash explains it, or there is one way to mend it: a sweep does */
+        STRATA_CHECK_DAMAGE, /* a repair does, if anybody */
+};
+
+/* True if the caller is to mend what it found; it then passes its result to strata_check_tell(). */
+bool strata_check_wants(struct strata_check *c, enum strata_check_cause cause);
+
+/* Counts and reports a finding; RESULT is 0 if it was mended, anything else if it stays. */
+void strata_check_tell(struct strata_check *c, int result, int error, const char *path, const char *fmt, ...)
+        __attribute__((format(printf, 5, 6)));
+
+/* What strata_check_tell() takes for "not tried". */
+#define STRATA_CHECK_LEFT 1
+
+/*
+ * Moves what DIRFD has as NAME to lost+found/ and writes the note: FROM is its path in the store, WHY in words. 0 or
+ * -errno; then nothing was moved.
+ */
+int strata_check_lose(struct strata *s, int dirfd, const char *name, const char *from, const char *why);
+
+/* Tells of something that no store holds, and moves it to lost+found/ where that is wanted. */
+void strata_check_foreign(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *from,
+                          const char *why);
+
+/* Runs FN(S, C, WHAT); in a live store again and again, until it finds nothing or is to be believed. */
+void strata_check_steady(struct strata *s, struct strata_check *c,
+                         void (*fn)(struct strata *s, struct strata_check *c, const void *what), const void *what);
+
+/* Calls FN for each name of the directory PATH below AT but "." and "..". 0, -errno; 0 if there is none. */
+int strata_check_each(int at, const char *path, struct strata *s, struct strata_check *c,
+                      void (*fn)(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data),
+                      void *data);
+
+bool strata_check_stopped(const struct strata_check *c);
+
+/* A layer in layers/, by its ID; and an entry's link, by its place. */
+void strata_check_layer(struct strata *s, struct strata_check *c, const void *id);
+void strata_check_link(struct strata *s, struct strata_check *c, const void *place);
+
+/* What lies in a layer whose record REC is in order and linked at PLACE. */
+void strata_check_contents(struct strata *s, struct strata_check *c, const struct strata_record *rec,
+                           const struct strata_place *place);
+
+/* A record for layer ID, whose own is lost, from what else the store knows; *RET is where it is linked. -EUCLEAN if
+ * that is not enough. */
+int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *ret);
+
+/* True if layers/ID is there, or that can't be told. */
+bool strata_check_layer_exists(struct strata *s, uint64_t id);
+
+/* True if a link leads to layer ID: the long way, over all links. *RET then is one of them, the best known. */
+bool strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *ret);
+
+#endif
