@@ -47,15 +47,15 @@ static void check_parent(struct strata *s, struct strata_check *c, const struct 
         r = rec->parent >= rec->id ? -ELOOP : strata_record_load(s, rec->parent, &parent);
         if (r == 0 && parent.depth + 1 != rec->depth)
                 r = -ERANGE;
-        if (r < 0) {
+        /* A parent whose own record is the trouble is told of as such. */
+        if (r == -ELOOP || r == -ERANGE || !strata_check_layer_exists(s, rec->parent)) {
                 (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
                 strata_check_tell(c, STRATA_CHECK_LEFT, EUCLEAN, path,
-                                  r == -ENOENT   ? "its parent, layer %" PRIu64 ", is missing"
-                                  : r == -ELOOP  ? "its parent, layer %" PRIu64 ", is younger: the chain is a cycle"
+                                  r == -ELOOP    ? "its parent, layer %" PRIu64 ", is younger: the chain is a cycle"
                                   : r == -ERANGE ? "its depth is not one more than that of its parent, layer %" PRIu64
-                                                 : "its parent, layer %" PRIu64 ", has a damaged record",
+                                                 : "its parent, layer %" PRIu64 ", is missing",
                                   rec->parent);
-                if (r == -ENOENT || r == -ELOOP)
+                if (r != -ERANGE)
                         return;
         }
         snprintf(mark, sizeof(mark), "%" PRIu64 "/children/%" PRIu64, rec->parent, rec->id);

@@ -1,0 +1,131 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# stratafs --check: a store with one kind of damage after the other. Each is found, nothing is changed by looking, --repair mends what
+# can be mended, nothing is deleted that no crash explains, and the store works afterwards.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/helpers/b_common.sh"
+
+examine() { # ARG...: sets STATUS and OUTPUT
+    STATUS=0
+    OUTPUT=$(timeout -k 5 60 "$STRATAFS" --check "$STORE" "$@" 2>&1) || STATUS=$?
+}
+
+# Everything in the store, but what is no part of its contents
+facts() { (cd "$STORE" && find . ! -path './trash*' ! -path './lost+found*' -printf '%p %y %m %l %s\n' | LC_ALL=C sort); }
+
+id_of() { basename "$(readlink "$STORE/$1")"; }
+
+# damaged DESC EXPECTED-STATUS-OF-REPAIR WORDS COMMAND...: does the damage, looks, repairs, looks again
+damaged() {
+    local desc=$1 want=$2 words=$3 before
+    shift 3
+    rm -rf "$STORE"
+    cp -a "$BASE/good" "$STORE"
+    "$@"
+    before=$(facts)
+    examine
+    is "$desc: found" "$STATUS" 4
+    like "$desc: named" "$OUTPUT" "found: .*$words"
+    is "$desc: looking changes nothing" "$(facts)" "$before"
+    examine --repair
+    is "$desc: repair" "$STATUS" "$want"
+    diag "$OUTPUT"
+    examine
+    is "$desc: looked at again" "$STATUS" "$([ "$want" = 1 ] && echo 0 || echo 4)"
+}
+
+lost() { find "$STORE/lost+found" -name '*.note' -exec cat {} + 2>/dev/null; }
+
+flip() { # FILE BYTE BIT
+    local value
+    value=$(od -An -tu1 -j "$2" -N 1 "$1") || return 1
+    # shellcheck disable=SC2059
+    printf "\\x$(printf %x $((value ^ (1 << $3))))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+new_mount
+snapshot base
+snapshot mid base
+prepare work mid
+echo data >"$MNT/active/work/fs/new"
+t mkdir "$MNT/views/look@mid"
+echo value >"$MNT/snapshots/mid/labels/key"
+cat "$MNT/snapshots/mid/usage" "$MNT/snapshots/base/usage" >/dev/null
+examine
+is "in use: clean" "$STATUS" 0
+like "in use: says so" "$OUTPUT" "the store is in use"
+examine --repair
+is "in use: no repair" "$STATUS" 8
+like "in use: why" "$OUTPUT" "in use"
+stop_program
+cp -a "$STORE" "$BASE/good"
+examine
+is "after a clean end: clean" "$STATUS" 0
+base=$(id_of snapshots/base) mid=$(id_of snapshots/mid) work=$(id_of active/work) view=$(id_of views/look)
+
+damaged "an orphan" 1 "layers/$view: no link" rm "$STORE/views/look"
+# cp -a keeps the record of another ID, which then is a damaged one
+damaged "a layer of nobody with files" 1 "layers/77: .*holds files" cp -a "$STORE/layers/$base" "$STORE/layers/77"
+ok "which is kept" test -e "$STORE/lost+found/1/fs/f" -o -e "$STORE/lost+found/2/fs/f"
+like "with a note" "$(lost)" "from: layers/77"
+damaged "a link to no layer" 1 "snapshots/gone: layer 4000" ln -s ../layers/4000 "$STORE/snapshots/gone"
+relink() { ln -sfn "$2" "$STORE/$1"; }
+damaged "a link that leads to nothing readable" 1 "link snapshots/mid does not lead here" relink snapshots/mid '../lbyers/2'
+is "is mended from the record" "$(id_of snapshots/mid)" "$mid"
+damaged "a link that leads to another layer" 1 "link snapshots/mid does not lead here" relink snapshots/mid "../layers/$base"
+is "is mended from the record too" "$(id_of snapshots/mid)" "$mid"
+damaged "a link under a wrong name" 1 "leads here, but the record says" mv "$STORE/snapshots/mid" "$STORE/snapshots/mie"
+ok "is named as the record says" test -L "$STORE/snapshots/mid"
+damaged "a link that is none of ours" 1 "snapshots/odd: this link" relink snapshots/odd /etc/passwd
+like "goes to lost+found" "$(lost)" "from: snapshots/odd"
+damaged "a file among the links" 1 "active/file: it is no link" touch "$STORE/active/file"
+damaged "an old name" 1 "an old name" relink active/old "../layers/$mid"
+damaged "a record with a wrong bit" 1 "record of layer $mid is damaged" flip "$STORE/layers/$mid/meta" 40 3
+is "is written anew with its parent" "$(sed -n 's/^parent: //p' "$STORE/layers/$mid/meta")" "$base"
+like "the old one is kept" "$(lost)" "$mid/meta"
+damaged "a lost record" 1 "record of layer $base is missing" rm "$STORE/layers/$base/meta"
+drop_layer() { rm -rf "$STORE/layers/$base" "$STORE/snapshots/base"; }
+damaged "a missing parent" 4 "its parent, layer $base, is missing" drop_layer
+damaged "a mark that is missing" 1 "does not know of it" rm "$STORE/layers/$base/children/$mid"
+damaged "a mark of nobody" 1 "mark of a child that is none" touch "$STORE/layers/$base/children/999"
+damaged "a mark of another's child" 1 "mark of a child that is none" touch "$STORE/layers/$base/children/$work"
+damaged "a strange mark" 1 "no mark of a child" touch "$STORE/layers/$base/children/x"
+damaged "a strange file in a layer" 1 "no part of a layer" touch "$STORE/layers/$mid/x"
+damaged "a strange file in the store" 1 "x: it is no part of a store" touch "$STORE/x"
+damaged "a strange file in layers/" 1 "layers/x: its name" touch "$STORE/layers/x"
+damaged "a file in place of a layer" 1 "layers/99: a layer is" touch "$STORE/layers/99"
+damaged "something in empty/" 1 "empty/ has to be empty" mkdir "$STORE/empty/d"
+damaged "a strange label" 1 "no label" mkdir "$STORE/layers/$mid/labels/dir"
+damaged "a missing fs/" 4 "this folder of views/look|this folder of active/work" mv "$STORE/layers/$work/fs" "$BASE/away"
+rm -rf "$BASE/away"
+damaged "a missing work/" 1 "this folder of active/work" rm -rf "$STORE/layers/$work/work"
+damaged "a missing folder" 1 "trash: this folder" rmdir "$STORE/trash"
+damaged "a staged record" 1 "record of a step" cp "$STORE/layers/$mid/meta" "$STORE/layers/$mid/meta.new"
+damaged "a usage with a wrong bit" 1 "checksum is wrong" flip "$STORE/layers/$mid/usage" 0 1
+damaged "a next with a wrong bit" 1 "next: " flip "$STORE/next" 0 1
+damaged "a format with a wrong bit" 1 "format: a bit" flip "$STORE/format" 3 2
+damaged "a label that was cut off" 1 "setting of a label" touch "$STORE/layers/$mid/labels/.new.1" -d '2 hours ago'
+
+# After each of these the store is what it was: the last one stands for all
+start_program
+is "the repaired store works" "$(t cat "$MNT/snapshots/mid/fs/of-base" "$MNT/active/work/fs/new" "$MNT/views/look/fs/f" | tr '\n' ' ')" \
+    "base data mid "
+is "IDs go on" "$(t mkdir "$MNT/active/later" && field id "$MNT/active/later/info")" "$((view + 1))"
+stop_program
+
+# A terminal's escapes do not get through
+damaged "a name with an escape" 1 'active/\\033\[31mred' touch "$STORE/active/"$'\e[31mred'
+
+STATUS=0
+timeout 60 "$STRATAFS" --check "$BASE/nothing" >/dev/null 2>&1 || STATUS=$?
+is "no store" "$STATUS" 8
+nok "and none is made" test -e "$BASE/nothing"
+mkdir "$BASE/plain"
+STATUS=0
+timeout 60 "$STRATAFS" --check "$BASE/plain" >/dev/null 2>&1 || STATUS=$?
+is "a folder that is no store" "$STATUS" 8
+STATUS=0
+timeout 60 "$STRATAFS" --check >/dev/null 2>&1 || STATUS=$?
+is "no argument" "$STATUS" 2
+done_testing

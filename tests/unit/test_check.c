@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "testlib.h"
+
+#include "check.h"
+#include "entry.h"
+#include "record.h"
+#include "util/buf.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct told {
+        char text[8192];
+};
+
+static void note(void *data, const char *path, const char *text, int error, bool repaired)
+{
+        struct told *told = data;
+        size_t len = strlen(told->text);
+
+        (void)error;
+        snprintf(told->text + len, sizeof(told->text) - len, "%s: %s%s\n", path, text, repaired ? " (mended)" : "");
+}
+
+static struct strata_check run(struct test_store *t, enum strata_check_mode mode, struct told *told)
+{
+        struct strata_check c = { .mode = mode, .report = note, .data = told };
+
+        told->text[0] = '\0';
+        assert_int_equal(strata_check_run(t->s, &c), 0);
+        return c;
+}
+
+static void rewrite(struct test_store *t, uint64_t id, uint64_t parent, unsigned depth)
+{
+        struct strata_record rec;
+
+        assert_int_equal(strata_record_load(t->s, id, &rec), 0);
+        rec.parent = parent;
+        rec.depth = depth;
+        assert_int_equal(strata_record_stage(t->s, &rec, false), 0);
+        assert_int_equal(strata_record_publish(t->s, id), 0);
+}
+
+static void a_store_in_order_is_clean(void **state)
+{
+        struct test_store *t = *state;
+        struct strata_check c;
+        struct told told;
+        char *before;
+
+        test_snapshot(t, "base", "");
+        test_snapshot(t, "top", "base");
+        test_prepare(t, STRATA_ACTIVE, "work", "top");
+        test_prepare(t, STRATA_VIEW, "look", "top");
+        test_prepare(t, STRATA_VIEW, "nothing", "");
+        before = test_state(t);
+        for (int mode = 0; mode <= STRATA_CHECK_REPAIR; mode++) {
+                c = run(t, mode, &told);
+                assert_string_equal(told.text, "");
+                assert_int_equal(c.found, 0);
+                assert_int_equal(c.layers, 5);
+        }
+        test_assert_state(t, before);
+}
+
+static void cycles_and_depths(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", "");
+        uint64_t top = test_snapshot(t, "top", "base");
+        struct strata_check c;
+        struct told told;
+
+        rewrite(t, base, top, 1);
+        c = run(t, STRATA_CHECK_REPAIR, &told);
+        assert_non_null(strstr(told.text, "the chain is a cycle"));
+        assert_true(c.repaired < c.found);
+        rewrite(t, base, 0, 1);
+        rewrite(t, top, base, 7);
+        c = run(t, STRATA_CHECK_REPAIR, &told);
+        assert_non_null(strstr(told.text, "its depth is not one more"));
+        assert_int_equal(c.found, 1);
+        assert_int_equal(c.repaired, 0);
+        rewrite(t, top, base, 2);
+        rewrite(t, base, 0, 2);
+        run(t, STRATA_CHECK_REPAIR, &told);
+        assert_non_null(strstr(told.text, "it has no parent, yet its depth is 2"));
+}
+
+/* A sweep keeps what it can't explain where it is; a repair moves it away with a note. */
+static void what_is_nobodys_is_never_deleted(void **state)
+{
+        struct test_store *t = *state;
+        static const char *const places[] = { "strange", "empty/strange", "layers/strange", "active/strange",
+                                              "layers/1/strange" };
+        struct strata_check c;
+        struct told told;
+
+        assert_int_equal(test_snapshot(t, "base", ""), 1);
+        for (size_t i = 0; i < COUNT(places); i++)
+                test_write(test_path(t, "%s", places[i]), places[i]);
+        for (int mode = STRATA_CHECK_LOOK; mode <= STRATA_CHECK_SWEEP; mode++) {
+                c = run(t, mode, &told);
+                assert_int_equal(c.found, COUNT(places));
+                assert_int_equal(c.repaired, 0);
+                for (size_t i = 0; i < COUNT(places); i++)
+                        assert_true(test_exists(t, "%s", places[i]));
+        }
+        c = run(t, STRATA_CHECK_REPAIR, &told);
+        assert_int_equal(c.repaired, COUNT(places));
+        assert_int_equal(test_count_dir(test_path(t, "lost+found")), 2 * COUNT(places));
+        for (size_t i = 1; i <= COUNT(places); i++) {
+                char *text = test_read(test_path(t, "lost+found/%zu", i));
+                char *why = test_read(test_path(t, "lost+found/%zu.note", i));
+
+                assert_non_null(text);
+                assert_non_null(why);
+                assert_int_equal(strncmp(why, "from: ", 6), 0);
+                assert_int_equal(strncmp(why + 6, text, strlen(text)), 0);
+                free(text);
+                free(why);
+        }
+        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+}
+
+/* Each bit of a link, one after the other: a sweep finds and mends it, and the snapshot is as before. */
+static void a_link_with_a_wrong_bit(void **state)
+{
+        struct test_store *t = *state;
+        const char good[] = "../layers/12";
+        struct told told;
+
+        for (int i = 1; i < 12; i++)
+                test_prepare(t, STRATA_ACTIVE, (char[]){ (char)('a' + i), 0 }, "");
+        assert_int_equal(test_snapshot(t, "top", ""), 12);
+        for (size_t bit = 0; bit < 8 * strlen(good); bit++) {
+                char target[sizeof(good)];
+                uint64_t id;
+
+                memcpy(target, good, sizeof(good));
+                target[bit / 8] = (char)(target[bit / 8] ^ (1 << bit % 8));
+                if (!target[bit / 8])
+                        continue;
+                assert_int_equal(unlink(test_path(t, "snapshots/top")), 0);
+                assert_int_equal(symlink(target, test_path(t, "snapshots/top")), 0);
+                run(t, STRATA_CHECK_SWEEP, &told);
+                assert_non_null(strstr(told.text, "the link snapshots/top does not lead here"));
+                assert_int_equal(strata_entry_find(t->s, STRATA_COMMITTED, "top", &id), 0);
+                assert_int_equal(id, 12);
+                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        }
+}
+
+/* Each bit of a record: found, told of by its layer, mended by a repair, and no other entry suffers. */
+static void a_record_with_a_wrong_bit(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", "");
+        uint64_t top = test_snapshot(t, "top", "base");
+        char *good = test_read(test_path(t, "layers/%" PRIu64 "/meta", top));
+        struct told told;
+
+        for (size_t bit = 0; bit < 8 * strlen(good); bit += 3) {
+                int fd = open(test_path(t, "layers/%" PRIu64 "/meta", top), O_WRONLY | O_CLOEXEC);
+                char bad = (char)(good[bit / 8] ^ (1 << bit % 8));
+                struct strata_info info;
+
+                assert_true(fd >= 0);
+                assert_int_equal(pwrite(fd, &bad, 1, (off_t)(bit / 8)), 1);
+                close(fd);
+                run(t, STRATA_CHECK_SWEEP, &told);
+                assert_non_null(strstr(told.text, "the record of layer 2 is damaged"));
+                assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "base", &info), 0);
+                run(t, STRATA_CHECK_REPAIR, &told);
+                assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "top", &info), 0);
+                assert_int_equal(info.parent, base);
+                assert_int_equal(info.depth, 2);
+                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+                test_write(test_path(t, "layers/%" PRIu64 "/meta", top), good);
+        }
+        free(good);
+}
+
+/* Each bit of `format`: the store opens all the same, but for a number that may be another format's. */
+static void a_format_with_a_wrong_bit(void **state)
+{
+        struct test_store *t = *state;
+        const char good[] = "stratafs-store 1\n";
+
+        for (size_t bit = 0; bit < 8 * strlen(good); bit++) {
+                char bad[sizeof(good)];
+                char *text, *why = NULL;
+                struct strata *s;
+                int r;
+
+                memcpy(bad, good, sizeof(good));
+                bad[bit / 8] = (char)(bad[bit / 8] ^ (1 << bit % 8));
+                if (!bad[bit / 8])
+                        continue;
+                strata_close_store(t->s);
+                t->s = NULL;
+                test_write(test_path(t, "format"), bad);
+                r = strata_open(t->path, &t->config, &s, &why);
+                free(why);
+                if (bit / 8 == 15 && bad[15] >= '0' && bad[15] <= '9') {
+                        assert_int_equal(r, -EINVAL);
+                        test_write(test_path(t, "format"), good);
+                        assert_int_equal(strata_open(t->path, &t->config, &s, &why), 0);
+                } else {
+                        assert_int_equal(r, 0);
+                }
+                t->s = s;
+                text = test_read(test_path(t, "format"));
+                assert_string_equal(text, good);
+                free(text);
+        }
+}
+
+#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                STORE_TEST(a_store_in_order_is_clean),        STORE_TEST(cycles_and_depths),
+                STORE_TEST(what_is_nobodys_is_never_deleted), STORE_TEST(a_link_with_a_wrong_bit),
+                STORE_TEST(a_record_with_a_wrong_bit),        STORE_TEST(a_format_with_a_wrong_bit),
+        };
+
+        return cmocka_run_group_tests_name("check", tests, NULL, NULL);
+}
