@@ -154,7 +154,24 @@ static void check_import(struct strata *s, struct strata_check *c, int dirfd, co
         strata_op_end(s, &op);
 }
 
-tatic void check_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+/* A commit takes this mark away after its step; of a snapshot it says nothing. */
+static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
+{
+        int r = STRATA_CHECK_LEFT;
+        struct strata_op op;
+        uint64_t id;
+
+        if (l->place->kind == STRATA_ACTIVE || strata_op_begin(s, &op, l->rec->id) < 0)
+                return;
+        if (strata_entry_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, "mounted", 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, path, "a crash left this mark of a mount");
+        }
+        strata_op_end(s, &op);
+}
+
+static void check_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
         static const char *const known[] = {
                 "meta", "meta.new", "fs", "work", "labels", "children", "changes", "export"
@@ -170,12 +187,7 @@ tatic void check_name(struct strata *s, struct strata_check *c, int dirfd, const
         if (strcmp(name, "usage") == 0) {
                 check_usage(s, c, dirfd, l, path);
         } else if (strcmp(name, "mounted") == 0) {
-                /* A commit takes it away after its step; of a snapshot it says nothing. */
-                if (l->place->kind == STRATA_ACTIVE || c->mode == STRATA_CHECK_SWEEP)
-                        return;
-                if (strata_check_wants(c, STRATA_CHECK_CRASH))
-                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
-                strata_check_tell(c, r, 0, path, "a crash left this mark of a mount");
+                check_mounted(s, c, dirfd, l, path);
         } else if (strncmp(name, "lower.", 6) == 0) {
                 /* Where mount_old.c mounts for an instant: a kill may have come just then. */
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))

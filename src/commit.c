@@ -32,11 +32,12 @@ static int sync_all(struct strata *s)
 
 static int commit_entry(struct strata *s, const struct strata_info *info, const char *name, const char **why)
 {
+        bool cut_off = strata_mount_was_cut_off(s, info->id);
         struct strata_record rec;
         int r;
 
         r = strata_link_check_free(s, STRATA_COMMITTED, name, why); /* before any work, and again at the step */
-        if (r == 0 && strata_mount_was_cut_off(s, info->id)) {
+        if (r == 0 && cut_off && strata_mount_is_suspect(s, info->id)) {
                 *why = STRATA_MOUNT_CUT_OFF;
                 r = -EUCLEAN;
         }
@@ -56,6 +57,8 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
                 r = strata_link_move(s, &rec, why);
         if (r < 0)
                 (void)set_time(s, info, info->updated);
+        else if (cut_off)
+                strata_mount_forget_cut(s, info->id);
         return r;
 }
 

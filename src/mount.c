@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mount.h"
 
+#include "label.h"
 #include "log.h"
 #include "strata.h"
 #include "util/cleanup.h"
@@ -105,13 +106,39 @@ static void drop_volatile_mark(struct strata *s, uint64_t id)
         }
 }
 
-void strata_mount_left(struct strata *s, uint64_t id)
+bool strata_mount_was_cut_off(struct strata *s, uint64_t id)
+{
+        bool same_boot, was_volatile;
+
+        return read_mark(s, id, &same_boot, &was_volatile) == 0 && !same_boot && was_volatile;
+}
+
+static bool is_trusted(struct strata *s, uint64_t id)
+{
+        cleanup_buf struct strata_buf value = STRATA_BUF_INIT;
+
+        return strata_label_get(s, id, STRATA_MOUNT_TRUST, &value) == 0 && value.data &&
+               strcmp(value.data, "yes\n") == 0;
+}
+
+bool strata_mount_is_suspect(struct strata *s, uint64_t id)
+{
+        return strata_mount_was_cut_off(s, id) && !is_trusted(s, id);
+}
+
+void strata_mount_forget_cut(struct strata *s, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX];
 
         drop_volatile_mark(s, id);
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
         (void)unlinkat(s->layers_fd, path, 0);
+}
+
+void strata_mount_left(struct strata *s, uint64_t id)
+{
+        if (!strata_mount_was_cut_off(s, id))
+                strata_mount_forget_cut(s, id);
 }
 
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
@@ -143,13 +170,6 @@ static bool upper_in_use(struct strata *s, uint64_t id)
         return mount("stratafs:probe", ".", "overlay", MS_RDONLY, options) < 0 && errno == EBUSY;
 }
 
-bool strata_mount_was_cut_off(struct strata *s, uint64_t id)
-{
-        bool same_boot, was_volatile;
-
-        return read_mark(s, id, &same_boot, &was_volatile) == 0 && !same_boot && was_volatile;
-}
-
 bool strata_mount_was_left(struct strata *s, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX];
@@ -173,11 +193,9 @@ static int begin_active(struct strata *s, const struct strata_info *info)
         if (read_mark(s, info->id, &same_boot, &was_volatile) == 0) {
                 if (same_boot && upper_in_use(s, info->id))
                         return -EBUSY;
-                if (!same_boot && was_volatile) {
-                        strata_log_add(s->log, "mount", info->name, NULL, EUCLEAN,
-                                       STRATA_MOUNT_CUT_OFF " (layers/%" PRIu64 " in the store)", info->id);
-                        return -EUCLEAN;
-                }
+                /* Trusted, or it were not mounted so: but only this time. */
+                if (!same_boot && was_volatile)
+                        (void)strata_label_remove(s, info->id, STRATA_MOUNT_TRUST);
         }
         drop_volatile_mark(s, info->id);
         return write_mark(s, info->id);
@@ -187,17 +205,24 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
 {
         char source[sizeof("stratafs:") + STRATA_NAME_MAX];
         cleanup_chain struct strata_chain chain = { 0 };
+        bool suspect = info->kind == STRATA_ACTIVE && strata_mount_is_suspect(s, info->id);
         struct strata_mount_spec spec = {
                 .source = source,
                 .chain = &chain,
-                .read_only = info->kind != STRATA_ACTIVE || s->config.read_only,
+                .read_only = info->kind != STRATA_ACTIVE || s->config.read_only || suspect,
                 .restricted = info->kind == STRATA_COMMITTED || s->config.restrict_mounts,
-                .is_volatile = info->kind == STRATA_ACTIVE && s->config.volatile_mounts,
+                .is_volatile = info->kind == STRATA_ACTIVE && s->config.volatile_mounts && !suspect,
         };
+        struct strata_info shown = *info;
         int r;
 
         snprintf(source, sizeof(source), "stratafs:%s", info->name);
-        r = strata_chain_get(s, info, &chain);
+        if (suspect) {
+                shown.kind = STRATA_COMMITTED; /* all layers are lower ones: nothing can write */
+                strata_log_add(s->log, "mount", info->name, NULL, EUCLEAN,
+                               STRATA_MOUNT_CUT_OFF " (layers/%" PRIu64 " in the store)", info->id);
+        }
+        r = strata_chain_get(s, &shown, &chain);
         if (r < 0)
                 return r;
         if (fchdir(s->layers_fd) < 0)

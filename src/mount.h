@@ -45,16 +45,19 @@ extern const struct strata_mount_api strata_mount_old;
 /* The table for this kernel, or the old one if FORCE_OLD. */
 const struct strata_mount_api *strata_mount_choose(bool force_old);
 
-/* Why a snapshot is refused that was mounted volatile when the machine went down. */
+/* Why a snapshot is not committed that was mounted volatile when the machine went down. */
 #define STRATA_MOUNT_CUT_OFF                                                                                           \
-        "it was mounted volatile when the machine went down: files in it may be old, cut off or empty; remove it, or " \
-        "remove the file `mounted` beside its fs/ in the store to use it all the same"
+        "it was mounted volatile when the machine went down: files in it may be old, cut off or empty; look at them "  \
+        "(fs/ is read-only), then remove it, or `echo yes > labels/" STRATA_MOUNT_TRUST "` in it and commit"
+
+/* The label whose value `yes` says that such a snapshot is to be used all the same. */
+#define STRATA_MOUNT_TRUST "stratafs.trust"
 
 /*
- * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken or if it was cut off by a
- * crash of the machine while volatile, with a line in the log; else what the kernel said. An active snapshot left
- * mounted by a program that was killed may still be in use by processes: -EBUSY then, as a second mount would break
- * both. *DEV then is the device of what is mounted, or 0 if it is not known.
+ * Mounts the entry INFO on the directory TARGET_FD (O_PATH). -EUCLEAN if its chain is broken; else what the kernel
+ * said. One that is suspect is mounted read-only, with a line in the log. An active snapshot left mounted by a program
+ * that was killed may still be in use by processes: -EBUSY then, as a second mount would break both. *DEV then is the
+ * device of what is mounted, or 0 if it is not known.
  */
 int strata_mount_attach(struct strata *s, const struct strata_info *info, int target_fd, dev_t *dev);
 
@@ -84,6 +87,12 @@ int strata_mount_detach(const char *path, int flags);
 /* True if active snapshot ID was mounted volatile in an earlier boot, and not taken down since. */
 bool strata_mount_was_cut_off(struct strata *s, uint64_t id);
 
+/* True if it was, and its user has not said by the label that it is to be used all the same. */
+bool strata_mount_is_suspect(struct strata *s, uint64_t id);
+
+/* Drops the mark of what was cut off and is trusted, now that it is committed. */
+void strata_mount_forget_cut(struct strata *s, uint64_t id);
+
 /* Drops what an earlier run made its marks from; once, before any mount. */
 void strata_mount_forget_marks(struct strata *s);
 
@@ -96,7 +105,7 @@ bool strata_mount_was_left(struct strata *s, uint64_t id);
  */
 bool strata_mount_lives_on(struct strata *s, uint64_t id);
 
-/* To be called once an active snapshot's mount is gone: it was left in order. */
+/* To be called once an active snapshot's mount is gone: it was left in order. One that was cut off stays marked. */
 void strata_mount_left(struct strata *s, uint64_t id);
 
 /* The same for N of them, whose files are to be trusted after a power cut too: volatile ones are synced first. */

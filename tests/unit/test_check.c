@@ -222,14 +222,29 @@ static void a_format_with_a_wrong_bit(void **state)
         }
 }
 
+/* A kill between the step of a commit and the end of its mount. */
+static void the_mark_of_a_mount_on_a_snapshot(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", ""), work = test_prepare(t, STRATA_ACTIVE, "work", "");
+        struct told told;
+
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", base), "x synced\n");
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", work), "x synced\n");
+        run(t, STRATA_CHECK_SWEEP, &told);
+        assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", base));
+        assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", work));
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                STORE_TEST(a_store_in_order_is_clean),        STORE_TEST(cycles_and_depths),
-                STORE_TEST(what_is_nobodys_is_never_deleted), STORE_TEST(a_link_with_a_wrong_bit),
-                STORE_TEST(a_record_with_a_wrong_bit),        STORE_TEST(a_format_with_a_wrong_bit),
+                STORE_TEST(a_store_in_order_is_clean),         STORE_TEST(cycles_and_depths),
+                STORE_TEST(what_is_nobodys_is_never_deleted),  STORE_TEST(a_link_with_a_wrong_bit),
+                STORE_TEST(a_record_with_a_wrong_bit),         STORE_TEST(a_format_with_a_wrong_bit),
+                STORE_TEST(the_mark_of_a_mount_on_a_snapshot),
         };
 
         return cmocka_run_group_tests_name("check", tests, NULL, NULL);

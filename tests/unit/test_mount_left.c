@@ -4,6 +4,7 @@
 #include "testlib.h"
 
 #include "commit.h"
+#include "label.h"
 #include "log.h"
 #include "mount.h"
 #include "util/buf.h"
@@ -122,16 +123,41 @@ static void a_leftover_mark_of_another_boot(void **state)
                 if (was_volatile) {
                         const char *why;
 
-                        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), -EUCLEAN);
-                        assert_true(log_holds(t, " mount k EUCLEAN "));
-                        assert_int_equal(strata_commit(t->s, "k", "n", &why), -EUCLEAN);
-                        assert_non_null(strstr(why, "volatile"));
-                        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/mounted", id)), 0);
+                        test_write(test_path(t, "layers/%" PRIu64 "/fs/file", id), "seen");
+                        assert_true(strata_mount_is_suspect(t->s, id));
+                        for (int times = 0; times < 2; times++) { /* it does not wear off */
+                                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                                assert_true(log_holds(t, " mount k EUCLEAN "));
+                                test_assert_text(test_mnt(t, "file"), "seen");
+                                test_assert_read_only(test_mnt(t, "file"));
+                                assert_int_equal(strata_commit(t->s, "k", "n", &why), -EUCLEAN);
+                                assert_non_null(strstr(why, "volatile"));
+                                test_detach(t, id);
+                        }
+                        assert_int_equal(strata_label_set(t->s, id, STRATA_MOUNT_TRUST, "no", 2), 0);
+                        assert_true(strata_mount_is_suspect(t->s, id));
+                        assert_int_equal(strata_label_set(t->s, id, STRATA_MOUNT_TRUST, "yes", 3), 0);
+                        assert_false(strata_mount_is_suspect(t->s, id));
                 }
                 assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
                 assert_int_equal(log_holds(t, " mount "), was_volatile);
                 test_detach(t, id);
+                assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
         }
+        /* What is trusted is so once: the next time the machine goes down it is suspect again. */
+        assert_false(test_exists(t, "layers/%" PRIu64 "/labels/" STRATA_MOUNT_TRUST, id));
+}
+
+/* Trusted and committed without being touched before. */
+static void what_is_trusted_can_be_committed(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), "01234567-89ab-cdef-0123-456789abcdef volatile\n");
+        assert_int_equal(strata_label_set(t->s, id, STRATA_MOUNT_TRUST, "yes\n", 4), 0);
+        test_commit(t, "k", "n");
+        assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
 }
 
 #define BOTH(f)                                                                                                        \
@@ -143,10 +169,9 @@ static void a_leftover_mark_of_another_boot(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                BOTH(volatile_mounts_leave_no_mark_in_the_end),
-                BOTH(a_leftover_mark_of_this_boot),
-                BOTH(a_mount_that_lives_on_is_not_doubled),
-                BOTH(a_leftover_mark_of_another_boot),
+                BOTH(volatile_mounts_leave_no_mark_in_the_end), BOTH(a_leftover_mark_of_this_boot),
+                BOTH(a_mount_that_lives_on_is_not_doubled),     BOTH(a_leftover_mark_of_another_boot),
+                BOTH(what_is_trusted_can_be_committed),
         };
 
         return cmocka_run_group_tests_name("mount_left", tests, test_private_mounts, NULL);

@@ -6,7 +6,8 @@
  *
  * Whoever puts a file CONTROL in place (by rename) with the line "CALL N ERRNO" makes the program's Nth CALL from then
  * on fail with that errno number, once; CALL "any" counts all calls but unlinkat. When that happens CONTROL.hit
- * appears, with the call's name. Ends with the program's exit status.
+ * appears, with the call's name. Ends with the program's exit status. ERRNO 0 kills the program instead, just before
+ * the call is carried out; then that is CONTROL.hit too. CALL "change" counts all calls.
  *
  * It works by a seccomp filter that hands the calls in question to this process (seccomp_unotify(2)), so that it
  * is the same for every build of the program.
@@ -18,6 +19,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,10 +142,12 @@ static int wanted(const struct order *order, const char *name)
 {
         if (order->n == 0)
                 return 0;
+        if (strcmp(order->call, "change") == 0)
+                return 1;
         return strcmp(order->call, "any") == 0 ? strcmp(name, "unlinkat") != 0 : strcmp(order->call, name) == 0;
 }
 
-static void supervise(int listener, const char *control)
+static void supervise(int listener, const char *control, pid_t pid)
 {
         struct order order = { .n = 0 };
         struct pollfd p = { .fd = listener, .events = POLLIN };
@@ -162,6 +166,8 @@ static void supervise(int listener, const char *control)
                         resp.flags = 0;
                         resp.error = -order.error;
                         tell_hit(control, name);
+                        if (!order.error)
+                                kill(pid, SIGKILL);
                 }
                 resp.id = req.id;
                 ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
@@ -191,7 +197,7 @@ int main(int argc, char **argv)
         close(sock[1]);
         int listener = receive_fd(sock[0]);
         if (listener >= 0)
-                supervise(listener, argv[1]);
+                supervise(listener, argv[1], pid);
         if (waitpid(pid, &status, 0) < 0)
                 return 125;
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
