@@ -1,0 +1,184 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Power cuts, on ext4, xfs and btrfs: while snapshots are made, committed, renamed and labelled, the disk is taken as it is, in one
+# instant (a clone of the image) or by the file system's own shutdown, which forgets all that was not synced. Mounted again, every
+# snapshot whose mv had returned is there with every byte, its label too; everything else is active or absent, never half.
+# CUTS=N: so many over the three of them.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/helpers/b_common.sh"
+: "${CUTS:=10}"
+
+new_base
+DISK=$BASE/disk TRIED=$BASE/tried DONE=$BASE/done COUNT=0
+mkdir "$DISK" "$BASE/clones"
+# Only a file system with reflinks gives a copy of one instant
+truncate -s 6G "$BASE/clones.img"
+mkfs.xfs -q -m reflink=1 "$BASE/clones.img" || bail "no mkfs.xfs"
+mount -o loop "$BASE/clones.img" "$BASE/clones" || bail "no loop mounts here"
+trap 'end_load; cleanup_disks; cleanup' EXIT
+
+cleanup_disks() {
+    umount -R "$MNT" 2>/dev/null
+    [ -z "$PID" ] || reap "$PID"
+    umount "$DISK" 2>/dev/null || umount -l "$DISK" 2>/dev/null
+    umount "$BASE/clones" 2>/dev/null || umount -l "$BASE/clones" 2>/dev/null
+}
+
+# What a client does: it notes what is to come before each mv, and what is promised after it
+load() {
+    local i=$1 sum w=$2
+    while :; do
+        i=$((i + 1))
+        mkdir "$MNT/active/$w.$i@base" || return
+        head -c $((RANDOM * 3)) /dev/urandom >"$MNT/active/$w.$i/fs/big"
+        mkdir "$MNT/active/$w.$i/fs/d"
+        for f in 1 2 3 4 5; do echo "$w.$i $f" >"$MNT/active/$w.$i/fs/d/$f"; done
+        ln "$MNT/active/$w.$i/fs/d/1" "$MNT/active/$w.$i/fs/hard"
+        sum=$(cd "$MNT/active/$w.$i/fs" && sha256sum big d/* hard | sha256sum | cut -c 1-64) || return
+        echo "$w.$i $sum" >>"$TRIED"
+        [ "$("$HELPERS/syscall" rename "$MNT/active/$w.$i" "$MNT/snapshots/$w.$i")" = ok ] || return
+        echo "$w.$i $sum -" >>"$DONE"
+        case $((i % 3)) in
+        0) [ "$("$HELPERS/syscall" rename "$MNT/snapshots/$w.$i" "$MNT/snapshots/r$w.$i")" = ok ] || return ;;
+        1) [ "$("$HELPERS/syscall" rewrite "$MNT/snapshots/$w.$i/labels/l" "of $w.$i")" = ok ] && echo "$w.$i $sum label" >>"$DONE" ;;
+        2) mkdir "$MNT/active/x$w.$i@$w.$i" && rmdir "$MNT/active/x$w.$i" ;;
+        esac
+    done
+}
+
+LOADS=()
+begin_load() {
+    touch "$TRIED" "$DONE"
+    FIRST=$((FIRST + 100000))
+    load $FIRST a >/dev/null 2>&1 &
+    LOADS=("$!")
+    load $FIRST b >/dev/null 2>&1 &
+    LOADS+=("$!")
+}
+end_load() {
+    local pid
+    for pid in "${LOADS[@]}"; do
+        kill "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+    done
+    LOADS=()
+}
+FIRST=0
+
+# check_cut DESC DONE: the store as the cut left it, with what had been promised until then
+check_cut() {
+    local desc=$1 promised=$2 name sum label layer wrong=0 entry
+    start_program ''
+    while read -r name sum label; do
+        layer=
+        for entry in "$name" "r$name"; do
+            [ ! -L "$STORE/snapshots/$entry" ] || layer=$layer$STORE/snapshots/$entry/
+        done
+        if [ "$layer" = "$STORE/snapshots/$name/$STORE/snapshots/r$name/" ]; then
+            wait_until 20 test ! -L "$STORE/snapshots/$name" -o ! -L "$STORE/snapshots/r$name"
+            layer=$STORE/snapshots/r$name/
+            [ -L "${layer%/}" ] || layer=$STORE/snapshots/$name/
+        fi
+        if [ -z "$layer" ]; then
+            wrong=$((wrong + 1))
+            diag "$desc: $name is lost"
+        elif [ "$( (cd "$layer/fs" && sha256sum big d/* hard) 2>&1 | sha256sum | cut -c 1-64)" != "$sum" ]; then
+            wrong=$((wrong + 1))
+            diag "$desc: $name has other bytes"
+        elif [ "$label" = label ] && [ "$(cat "$layer/labels/l" 2>&1)" != "of $name" ]; then
+            wrong=$((wrong + 1))
+            diag "$desc: the label of $name is lost"
+        fi
+    done <"$promised"
+    for entry in "$STORE"/snapshots/*; do
+        name=${entry##*/}
+        [ "$name" != base ] || continue
+        sum=$( (cd "$entry/fs" && sha256sum big d/* hard) 2>&1 | sha256sum | cut -c 1-64)
+        if ! grep -q -x -F "${name#r} $sum" "$TRIED"; then
+            wrong=$((wrong + 1))
+            diag "$desc: $name is half"
+        fi
+    done
+    for entry in "$MNT"/active/* "$MNT"/snapshots/base; do
+        [ -e "$entry" ] || continue
+        t ls "$entry/fs" >/dev/null || { wrong=$((wrong + 1)) && diag "$desc: ${entry#"$MNT"/} can't be entered"; }
+    done
+    is "$desc: $(wc -l <"$promised") promises kept, nothing half" "$wrong" 0
+    wait_until 30 settled || diag "$desc: $(leftovers)"
+    ok "$desc: the store is in order after one start" "$STRATAFS" --check "$STORE"
+    COUNT=$((COUNT + 1))
+}
+
+in_store() { STORE=$DISK/store; }
+pause() { sleep "0.$((RANDOM % 6 + 2))"; }
+
+by_shutdown() { # FS
+    in_store
+    start_program ''
+    begin_load
+    pause
+    xfs_io -x -c shutdown "$DISK"
+    cp "$DONE" "$BASE/promised.now" # an mv that returned before the cut may not be noted yet, never the other way round
+    end_load
+    kill_program
+    umount "$DISK" || umount -l "$DISK"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+    check_cut "$1, shutdown $COUNT" "$BASE/promised.now"
+    stop_program
+}
+
+clones() { # FS COUNT
+    local n
+    in_store
+    start_program ''
+    begin_load
+    for n in $(seq "$2"); do
+        pause
+        cp "$DONE" "$BASE/promised.$n"
+        cp --reflink=always "$IMAGE" "$BASE/clones/$n.img"
+    done
+    end_load
+    kill_program
+    umount "$DISK" || umount -l "$DISK"
+    for n in $(seq "$2"); do
+        mount -o loop "$BASE/clones/$n.img" "$DISK" || bail "can't mount the clone of $1"
+        check_cut "$1, clone $n" "$BASE/promised.$n"
+        stop_program
+        umount "$DISK" || umount -l "$DISK"
+        rm "$BASE/clones/$n.img"
+    done
+}
+
+for fs in ext4 xfs btrfs; do
+    IMAGE=$BASE/clones/$fs.img
+    case $fs in
+    ext4) truncate -s 1G "$IMAGE" && mkfs.ext4 -q "$IMAGE" ;;
+    xfs) truncate -s 1G "$IMAGE" && mkfs.xfs -q "$IMAGE" ;;
+    btrfs) truncate -s 1G "$IMAGE" && mkfs.btrfs -q "$IMAGE" ;;
+    esac || bail "no mkfs.$fs"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $fs"
+    : >"$TRIED"
+    : >"$DONE"
+    in_store
+    start_program ''
+    snapshot base
+    stop_program
+    share=$(((CUTS + 2) / 3))
+    if [ "$fs" = btrfs ]; then
+        share=$((CUTS - COUNT))
+    else
+        for _ in $(seq $((share / 2))); do by_shutdown "$fs"; done
+        share=$((share - share / 2))
+    fi
+    while [ "$share" -gt 0 ]; do
+        some=$((share < 5 ? share : 5))
+        clones "$fs" "$some"
+        share=$((share - some))
+        [ "$share" = 0 ] || mount -o loop "$IMAGE" "$DISK" || bail "can't mount $fs again"
+    done
+    rm "$IMAGE"
+done
+umount "$BASE/clones"
+is "$COUNT power cuts" "$COUNT" "$CUTS"
+done_testing
