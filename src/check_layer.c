@@ -212,11 +212,28 @@ static void check_unlinked(struct strata *s, struct strata_check *c, const struc
         strata_check_tell(c, r, 0, path, "no link leads to this layer: a crash left it");
 }
 
-/* A layer whose record can't be read, for ERROR. NAMES is held. */
+/* True if the record of layer ID is not there, or has no contents: it never reached the disk. */
+static bool is_record_unwritten(struct strata *s, uint64_t id)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        char path[STRATA_ID_PATH_MAX];
+        int r;
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/meta", id);
+        r = strata_io_read_at(s->layers_fd, path, 4096, &buf);
+        return r == -ENOENT || (r == 0 && (!buf.len || !buf.data[0]));
+}
+
+/*
+ * A layer whose record can't be read, for ERROR. Of an entry that was never committed nothing was ever synced, and so a
+ * power cut may have kept the link and not what the record holds; that is written anew from the rest.
+ * NAMES is held.
+ */
 static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t id, int error)
 {
         struct strata_place place = { 0 };
         struct strata_record rec;
+        enum strata_check_cause cause = STRATA_CHECK_DAMAGE;
         char path[STRATA_ID_PATH_MAX + 8], meta[STRATA_ID_PATH_MAX];
         int r = STRATA_CHECK_LEFT;
 
@@ -232,10 +249,12 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
                 strata_check_tell(c, r, 0, path, "it has no record, and no link leads to it: a crash left it");
                 return;
         }
-        if (strata_check_wants(c, STRATA_CHECK_DAMAGE)) {
+        if (place.kind != STRATA_COMMITTED && is_record_unwritten(s, id))
+                cause = STRATA_CHECK_CRASH;
+        if (strata_check_wants(c, cause)) {
                 r = strata_check_rebuild(s, id, &rec);
                 snprintf(meta, sizeof(meta), "%" PRIu64 "/meta", id);
-                if (r == 0 && error != -ENOENT)
+                if (r == 0 && error != -ENOENT && cause == STRATA_CHECK_DAMAGE)
                         r = strata_check_lose(s, s->layers_fd, meta, meta, "this record is damaged");
                 if (r == 0)
                         r = strata_record_stage(s, &rec, true);
@@ -282,6 +301,8 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         bool linked = false;
         int r;
 
+        /* First, as of two links of a move that a power cut kept both the new one counts. */
+        check_staged(s, c, id);
         pthread_mutex_lock(&s->names);
         r = strata_record_load(s, id, &rec);
         if (r == 0)
@@ -293,7 +314,6 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         else if (r < 0)
                 check_unreadable(s, c, id, r);
         pthread_mutex_unlock(&s->names);
-        check_staged(s, c, id);
         if (linked)
                 strata_check_contents(s, c, &rec, &place);
 }

@@ -5,6 +5,8 @@
 # instant (a clone of the image) or by the file system's own shutdown, which forgets all that was not synced. Mounted again, every
 # snapshot whose mv had returned is there with every byte, its label too; everything else is active or absent, never half.
 # CUTS=N: so many over the three of them.
+# In a mount namespace of its own: one that another test makes meanwhile would keep the disk's file system alive.
+[ -n "${OWN_NAMESPACE:-}" ] || OWN_NAMESPACE=yes exec unshare -m --propagation private bash "$0" "$@"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 : "${CUTS:=10}"
@@ -122,7 +124,7 @@ by_shutdown() { # FS
     cp "$DONE" "$BASE/promised.now" # an mv that returned before the cut may not be noted yet, never the other way round
     end_load
     kill_program
-    umount "$DISK" || umount -l "$DISK"
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
     mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
     check_cut "$1, shutdown $COUNT" "$BASE/promised.now"
     stop_program
@@ -140,12 +142,12 @@ clones() { # FS COUNT
     done
     end_load
     kill_program
-    umount "$DISK" || umount -l "$DISK"
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
     for n in $(seq "$2"); do
         mount -o loop "$BASE/clones/$n.img" "$DISK" || bail "can't mount the clone of $1"
         check_cut "$1, clone $n" "$BASE/promised.$n"
         stop_program
-        umount "$DISK" || umount -l "$DISK"
+        wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
         rm "$BASE/clones/$n.img"
     done
 }
@@ -155,7 +157,7 @@ for fs in ext4 xfs btrfs; do
     case $fs in
     ext4) truncate -s 1G "$IMAGE" && mkfs.ext4 -q "$IMAGE" ;;
     xfs) truncate -s 1G "$IMAGE" && mkfs.xfs -q "$IMAGE" ;;
-    btrfs) truncate -s 1G "$IMAGE" && mkfs.btrfs -q "$IMAGE" ;;
+    btrfs) truncate -s 1G "$IMAGE" && mkfs.btrfs -q "$IMAGE" 2>/dev/null ;;
     esac || bail "no mkfs.$fs"
     mount -o loop "$IMAGE" "$DISK" || bail "can't mount $fs"
     : >"$TRIED"

@@ -236,14 +236,66 @@ static void the_mark_of_a_mount_on_a_snapshot(void **state)
         assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", work));
 }
 
+/* A power cut kept both links of a commit and lost the rename of the record: one sweep puts all of it in order. */
+static void both_links_of_a_commit(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "work", "");
+        struct strata_record rec;
+        struct told told;
+        char target[64];
+
+        assert_int_equal(strata_record_load(t->s, id, &rec), 0);
+        rec.was = rec.now;
+        rec.now = (struct strata_place){ .kind = STRATA_COMMITTED, .name = "done" };
+        assert_int_equal(strata_record_stage(t->s, &rec, false), 0);
+        snprintf(target, sizeof(target), "../layers/%" PRIu64, id);
+        assert_int_equal(symlink(target, test_path(t, "snapshots/done")), 0);
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), "x synced\n");
+        run(t, STRATA_CHECK_SWEEP, &told);
+        assert_false(test_exists(t, "active/work"));
+        assert_false(test_exists(t, "layers/%" PRIu64 "/meta.new", id));
+        assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "done").id, id);
+        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+}
+
+/* A power cut kept the links of active snapshots and lost their records, which nobody had synced. */
+static void records_that_never_reached_the_disk(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", ""), work, look;
+        struct told told;
+
+        work = test_prepare(t, STRATA_ACTIVE, "work", "base");
+        look = test_prepare(t, STRATA_VIEW, "look", "base");
+        test_store_crash(t);
+        test_write(test_path(t, "layers/%" PRIu64 "/meta", work), "");
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", look)), 0);
+        run(t, STRATA_CHECK_SWEEP, &told);
+        assert_int_equal(test_info(t, STRATA_ACTIVE, "work").parent, base);
+        assert_int_equal(test_info(t, STRATA_VIEW, "look").parent, base);
+        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        /* A snapshot was synced whole: there it is damage. */
+        test_write(test_path(t, "layers/%" PRIu64 "/meta", base), "");
+        run(t, STRATA_CHECK_SWEEP, &told);
+        assert_non_null(strstr(told.text, "the record of layer 1 is damaged"));
+        assert_null(strstr(told.text, "(mended)"));
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                STORE_TEST(a_store_in_order_is_clean),         STORE_TEST(cycles_and_depths),
-                STORE_TEST(what_is_nobodys_is_never_deleted),  STORE_TEST(a_link_with_a_wrong_bit),
-                STORE_TEST(a_record_with_a_wrong_bit),         STORE_TEST(a_format_with_a_wrong_bit),
+                STORE_TEST(a_store_in_order_is_clean),
+                STORE_TEST(cycles_and_depths),
+                STORE_TEST(what_is_nobodys_is_never_deleted),
+                STORE_TEST(a_link_with_a_wrong_bit),
+                STORE_TEST(a_record_with_a_wrong_bit),
+                STORE_TEST(a_format_with_a_wrong_bit),
+                STORE_TEST(both_links_of_a_commit),
+                STORE_TEST(records_that_never_reached_the_disk),
                 STORE_TEST(the_mark_of_a_mount_on_a_snapshot),
         };
 
