@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What each entry of a layer's archive means: OCI image-spec, layer.md. How odd ones are treated stands in
- * docs/design.md, "One layer in".
+ * docs/design.md, "How a layer in is applied".
  */
 #include "layer_apply.h"
 
