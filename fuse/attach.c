@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attach.h"
 
+#include "keep.h"
 #include "live.h"
+#include "loop.h"
 #include "metrics.h"
 #include "node.h"
 
@@ -54,11 +56,24 @@ static int look_inside(struct sfs_attach *a, uint64_t id)
         return e ? 0 : -ENOMEM;
 }
 
+/*
+ * True for a LOOKUP that a worker before kept for a mount, which it does for known names only. Its count went with that
+ * worker.
+ */
+static bool is_known_by_note(struct sfs_attach *a)
+{
+        struct sfs_note *n = sfs_loop_resent() ? sfs_keep_resumed(a->sfs->keep, sfs_loop_unique()) : NULL;
+
+        sfs_keep_end(n);
+        return n;
+}
+
 int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *timeout)
 {
         pid_t tid = fuse_req_ctx(req)->pid;
         struct sfs_parked *p;
         struct sfs_live *e;
+        bool known = is_known_by_note(a);
         int r = -ESTALE, error;
 
         *timeout = 0;
@@ -66,7 +81,9 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
                 return look_inside(a, id);
         p = malloc(sizeof(*p));
         pthread_mutex_lock(&a->lock);
-        e = sfs_live_find(a, id);
+        e = known ? sfs_live_get(a, id) : sfs_live_find(a, id);
+        if (e && known && !e->known)
+                e->known = 1;
         if (e)
                 sfs_live_asked(e, tid);
         if (sfs_ticket_take_error(&a->tickets, id, tid, &error)) {
@@ -77,6 +94,9 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
                 e->known++;
                 *timeout = SFS_FOREVER;
                 r = 0;
+                /* It got there: a ticket that is left is of a worker that died before it sent the thread back. */
+                (void)sfs_ticket_take(&a->tickets, id, tid, &error);
+                sfs_keep_ticket_taken(a->sfs->keep, id, tid);
         } else if (e && e->known && p) {
                 bool busy = e->state != SFS_BARE && e->state != SFS_MOUNTED;
 
@@ -103,6 +123,7 @@ void sfs_attach_missed(struct sfs_attach *a, fuse_req_t req, uint64_t id)
                 e->suspect = true;
         if (e) {
                 sfs_ticket_give(&a->tickets, id, fuse_req_ctx(req)->pid, sfs_live_now());
+                sfs_keep_ticket(a->sfs->keep, id, fuse_req_ctx(req)->pid);
                 e->since = sfs_live_now(); /* listed as long as the ticket counts */
         }
         if (e && e->state == SFS_BARE)
@@ -137,6 +158,8 @@ void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n)
 bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *error)
 {
         struct sfs_parked *p = malloc(sizeof(*p));
+        /* One that a worker before may have kept, its ticket used up. */
+        bool wants = sfs_loop_resent();
         struct sfs_live *e;
         bool kept = false;
 
@@ -145,7 +168,11 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
         e = sfs_live_find(a, id);
         if (e)
                 sfs_live_asked(e, fuse_req_ctx(req)->pid);
-        if (sfs_ticket_take(&a->tickets, id, fuse_req_ctx(req)->pid, error) && !*error) {
+        if (sfs_ticket_take(&a->tickets, id, fuse_req_ctx(req)->pid, error))
+                wants = true;
+        if (wants)
+                sfs_keep_ticket_taken(a->sfs->keep, id, fuse_req_ctx(req)->pid);
+        if (wants && !*error) {
                 e = sfs_live_get(a, id);
                 if (!e || !p)
                         *error = ENOMEM;
@@ -186,6 +213,74 @@ bool sfs_attach_was_sent(struct sfs_attach *a, uint64_t id, pid_t tid)
 
         pthread_mutex_lock(&a->lock);
         ret = sfs_ticket_has(a->tickets, id, tid);
+        pthread_mutex_unlock(&a->lock);
+        return ret;
+}
+
+/* ---- what was before ---- */
+
+void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev)
+{
+        struct sfs_live *e;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_get(a, id);
+        if (e && e->state == SFS_BARE) {
+                e->known = e->known ? e->known : 1; /* pinned by what is mounted on it */
+                e->dev = dev;
+                e->expires = expires;
+                e->next_try = sfs_live_now() + a->sfs->expire;
+                sfs_live_set(a, e, SFS_MOUNTED);
+        }
+        pthread_mutex_unlock(&a->lock);
+}
+
+void sfs_attach_found_ticket(struct sfs_attach *a, uint64_t id, pid_t tid)
+{
+        pthread_mutex_lock(&a->lock);
+        if (sfs_live_get(a, id))
+                sfs_ticket_give(&a->tickets, id, tid, sfs_live_now());
+        pthread_mutex_unlock(&a->lock);
+}
+
+int sfs_attach_inherit(struct sfs_attach *a, uint64_t id, dev_t dev, int copy)
+{
+        struct sfs_live *e;
+        int r = -ENOMEM;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_get(a, id);
+        if (e && e->copy >= 0) {
+                r = -EBUSY; /* of two dead mounts one over the other, the upper one's counts */
+        } else if (e) {
+                e->dev = dev;
+                e->copy = copy;
+                e->inherited = true;
+                r = 0;
+        }
+        pthread_mutex_unlock(&a->lock);
+        return r;
+}
+
+void sfs_attach_inherited(struct sfs_attach *a)
+{
+        pthread_mutex_lock(&a->lock);
+        for (struct sfs_live *e = a->entries; e; e = e->hh.next)
+                if (e->copy >= 0 && e->state == SFS_BARE && !sfs_live_mount(a, e))
+                        break;
+        pthread_mutex_unlock(&a->lock);
+}
+
+bool sfs_attach_is_inherited(struct sfs_attach *a, uint64_t id, dev_t *dev)
+{
+        struct sfs_live *e;
+        bool ret;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, id);
+        ret = e && e->inherited;
+        if (ret)
+                *dev = e->dev;
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
@@ -248,6 +343,7 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
         e = sfs_live_find(a, id); /* claimed: it stays listed until here */
         e->importing = false;
         sfs_live_set(a, e, mounted ? SFS_MOUNTED : SFS_BARE);
+        e->inherited = e->inherited && mounted;
         if (mounted || !e->parked || !sfs_live_mount(a, e)) {
                 parked = e->parked;
                 e->parked = NULL;

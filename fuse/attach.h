@@ -65,6 +65,24 @@ double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);
 /* True if thread TID was sent on another walk to fs/ of ID, and did not get there yet. */
 bool sfs_attach_was_sent(struct sfs_attach *a, uint64_t id, pid_t tid);
 
+/* What a worker before had mounted: the kernel has FS of entry ID mounted, with device DEV. */
+void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev);
+
+/* Thread TID was sent on another walk to entry ID by a worker before. */
+void sfs_attach_found_ticket(struct sfs_attach *a, uint64_t id, pid_t tid);
+
+/*
+ * Before anything is served: COPY, of device DEV, is to be attached to the fs/ of entry ID, instead of a new mount.
+ * Takes COPY on success only. 0 or -ENOMEM.
+ */
+int sfs_attach_inherit(struct sfs_attach *a, uint64_t id, dev_t dev, int copy);
+
+/* Attaches what was inherited and not touched yet. */
+void sfs_attach_inherited(struct sfs_attach *a);
+
+/* True if processes may use what is mounted at ID by another mount than that one, off the tree; *DEV is its device. */
+bool sfs_attach_is_inherited(struct sfs_attach *a, uint64_t id, dev_t *dev);
+
 /* Mounts attached now. */
 uint64_t sfs_attach_count(struct sfs_attach *a);
 

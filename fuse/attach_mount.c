@@ -6,6 +6,7 @@
 #include "mount.h"
 #include "node.h"
 #include "show.h"
+#include "takeover.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -145,6 +146,15 @@ static void log_failure(struct sfs *sfs, const struct strata_info *info, int err
         strata_log_add(sfs->store->log, "mount", path ? path : info->name, NULL, error, "%s", hint);
 }
 
+/* A commit may have frozen it when the program was killed. */
+static void thaw(struct sfs *sfs, const struct strata_info *info)
+{
+        cleanup_free char *path = sfs_fs_path(sfs, info);
+
+        if (path && !sfs->store->config.read_only)
+                (void)strata_mount_thaw(sfs->store, path);
+}
+
 static void run_mount(struct sfs_job *job)
 {
         struct sfs_mount_job *m = (struct sfs_mount_job *)job;
@@ -157,10 +167,14 @@ static void run_mount(struct sfs_job *job)
                 m->result = strata_entry_info(sfs->store, m->id, &info);
                 if (m->result == 0)
                         m->result = mount_entry(m, &info);
+                for (unsigned n = 0; m->result == -EBUSY && is_mine(m) && sfs_takeover_pause(sfs, n); n++)
+                        m->result = mount_entry(m, &info);
                 if (m->result != -ESTALE && m->result != -ENOENT)
                         break;
         }
         m->expires = info.kind != STRATA_ACTIVE;
+        if (m->result == 0 && m->thaw && !m->expires)
+                thaw(sfs, &info);
         if (m->result == -EAGAIN && m->tries < TRIES_MAX)
                 return; /* begun anew, see again() */
         strata_close(steal_fd(&m->keep));
@@ -209,6 +223,7 @@ static void done_mount(struct sfs_job *job)
 
         if (again(m))
                 return;
+        strata_close(m->outer);
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
@@ -245,6 +260,8 @@ bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
         if (!m)
                 return false;
         m->is_look = e->state == SFS_MOUNTED;
+        m->keep = m->outer = steal_fd(&e->copy); /* opened before the tables parted: it is in both */
+        m->thaw = m->keep >= 0;
         sfs_live_set(a, e, SFS_MOUNTING);
         e->job = m->number;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "labelnode.h"
 
+#include "keep.h"
 #include "node.h"
 #include "util/hash.h"
 
@@ -19,7 +20,8 @@ struct label_node {
         uint64_t lookups;
         unsigned begun; /* creations that are not set yet */
         struct label_key key;
-        bool removed; /* not in by_key any more */
+        bool removed;                /* not in by_key any more */
+        struct sfs_kept_label *kept; /* the same, for the next worker; NULL if there was no place */
         UT_hash_handle hh_node;
         UT_hash_handle hh_key;
         int oom;
@@ -29,10 +31,13 @@ struct sfs_labels {
         pthread_mutex_t lock; /* protects all below; a leaf lock */
         struct label_node *by_node;
         struct label_node *by_key;
-        uint64_t next;
+        uint64_t next; /* without KEEP */
+        struct sfs_keep *keep;
 };
 
-int sfs_labels_new(struct sfs_labels **ret)
+static int load(struct sfs_labels *t);
+
+int sfs_labels_new(struct sfs_keep *keep, struct sfs_labels **ret)
 {
         struct sfs_labels *t = calloc(1, sizeof(*t));
 
@@ -40,6 +45,11 @@ int sfs_labels_new(struct sfs_labels **ret)
                 return -ENOMEM;
         pthread_mutex_init(&t->lock, NULL);
         t->next = SFS_LABEL_BIT + 1;
+        t->keep = keep;
+        if (load(t) < 0) {
+                sfs_labels_free(t);
+                return -ENOMEM;
+        }
         *ret = t;
         return 0;
 }
@@ -76,13 +86,15 @@ static struct label_node *find_key(struct sfs_labels *t, uint64_t id, const char
         return l;
 }
 
-static struct label_node *add_node(struct sfs_labels *t, uint64_t id, const char *name)
+static void drop_key(struct sfs_labels *t, struct label_node *l);
+
+static struct label_node *add_node(struct sfs_labels *t, uint64_t node, uint64_t id, const char *name)
 {
         struct label_node *l = calloc(1, sizeof(*l));
 
         if (!l)
                 return NULL;
-        l->node = t->next++;
+        l->node = node;
         set_key(&l->key, id, name);
         HASH_ADD(hh_node, t->by_node, node, sizeof(l->node), l);
         if (l->oom) {
@@ -98,6 +110,42 @@ static struct label_node *add_node(struct sfs_labels *t, uint64_t id, const char
         return l;
 }
 
+/* A number never given out before, by whatever worker. */
+static uint64_t next_node(struct sfs_labels *t)
+{
+        return t->keep ? atomic_fetch_add(&t->keep->next_label, 1) : t->next++;
+}
+
+/* What workers before gave out. How often is not known: the kernel takes it all back with its last FORGET. */
+static int load(struct sfs_labels *t)
+{
+        for (unsigned i = 0; t->keep && i < SFS_KEEP_LABELS; i++) {
+                struct sfs_kept_label *kept = &t->keep->labels[i];
+                uint64_t node = atomic_load(&kept->node);
+                struct label_node *old, *l;
+
+                if (!node)
+                        continue;
+                old = kept->removed ? NULL : find_key(t, kept->id, kept->name);
+                if (old && old->node > node) {
+                        kept->removed = true;
+                } else if (old) {
+                        drop_key(t, old);
+                }
+                l = add_node(t, node, kept->id, kept->name);
+                if (!l)
+                        return -ENOMEM;
+                l->lookups = 1;
+                l->kept = kept;
+                if (kept->removed)
+                        drop_key(t, l);
+        }
+        for (unsigned i = 0; t->keep && i < SFS_KEEP_TEXTS; i++)
+                if (atomic_load(&t->keep->texts[i].fh) && t->keep->texts[i].created)
+                        sfs_labels_begin(t, t->keep->texts[i].node);
+        return 0;
+}
+
 int sfs_labels_lookup(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret)
 {
         struct label_node *l;
@@ -105,7 +153,9 @@ int sfs_labels_lookup(struct sfs_labels *t, uint64_t id, const char *name, uint6
         pthread_mutex_lock(&t->lock);
         l = find_key(t, id, name);
         if (!l)
-                l = add_node(t, id, name);
+                l = add_node(t, next_node(t), id, name);
+        if (l && !l->kept)
+                l->kept = sfs_keep_label(t->keep, l->node, id, name);
         if (l) {
                 l->lookups++;
                 *ret = l->node;
@@ -156,6 +206,8 @@ static void drop_key(struct sfs_labels *t, struct label_node *l)
         if (!l->removed)
                 HASH_DELETE(hh_key, t->by_key, l); /* NOLINT(clang-analyzer-core.NullDereference): L is in the table */
         l->removed = true;
+        if (l->kept)
+                l->kept->removed = true;
 }
 
 void sfs_labels_forget(struct sfs_labels *t, uint64_t node, uint64_t n)
@@ -169,6 +221,8 @@ void sfs_labels_forget(struct sfs_labels *t, uint64_t node, uint64_t n)
                 if (!l->lookups) {
                         drop_key(t, l);
                         HASH_DELETE(hh_node, t->by_node, l);
+                        if (l->kept)
+                                atomic_store(&l->kept->node, 0);
                         free(l);
                 }
         }
@@ -216,6 +270,8 @@ void sfs_labels_rename(struct sfs_labels *t, uint64_t id, const char *old, const
                 set_key(&l->key, id, new);
                 HASH_ADD(hh_key, t->by_key, key, sizeof(l->key), l);
                 l->removed = l->oom;
+                if (!l->oom)
+                        sfs_keep_label_rename(l->kept, new);
         }
         pthread_mutex_unlock(&t->lock);
 }

@@ -10,9 +10,11 @@
 
 #include <stdint.h>
 
+struct sfs_keep;
 struct sfs_labels;
 
-int sfs_labels_new(struct sfs_labels **ret);
+/* With a keeper, KEEP holds the numbers that workers before gave out; else it is NULL. */
+int sfs_labels_new(struct sfs_keep *keep, struct sfs_labels **ret);
 void sfs_labels_free(struct sfs_labels *t);
 
 /* The number of label NAME of entry ID, known to the kernel once more. -ENOMEM. */

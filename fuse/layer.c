@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "layer.h"
 
+#include "handle.h"
 #include "log.h"
 #include "metrics.h"
 #include "node.h"
@@ -77,7 +78,7 @@ bool sfs_layer_reply_open(struct sfs_layer_job *j)
                 fuse_reply_err(j->req, -j->result);
                 return false;
         }
-        j->fi.fh = (uintptr_t)j->l;
+        j->fi.fh = sfs_handle_number(j->sfs, j->l, j->l->writing);
         j->fi.direct_io = 1; /* the size that stat shows is no limit */
         return fuse_reply_open(j->req, &j->fi) == 0;
 }
@@ -116,10 +117,73 @@ int sfs_layer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return 0;
 }
 
-void sfs_layer_release(fuse_req_t req, struct fuse_file_info *fi)
+static void drop_layer(void *object)
 {
-        struct sfs_layer *l = sfs_layer_of(fi);
+        sfs_layer_free(object);
+}
 
+struct sfs_layer *sfs_layer_get(struct sfs *sfs, fuse_ino_t ino, uint64_t fh)
+{
+        struct sfs_layer *l = sfs_handle_address(sfs, fh);
+        struct strata_info info;
+
+        if (!l)
+                l = sfs_adopted_find(sfs, fh);
+        if (l)
+                return l;
+        if (strata_entry_info(sfs->store, sfs_node_id(ino), &info) < 0)
+                info = (struct strata_info){ .id = sfs_node_id(ino) };
+        l = layer_new(&info, sfs_handle_is_marked(fh));
+        if (!l)
+                return NULL;
+        if (l->writing) {
+                l->finished = true;
+                l->result = -EIO;
+        }
+        return sfs_adopted_add(sfs, fh, l, drop_layer);
+}
+
+static struct sfs_layer *layer(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs_layer *l = sfs_layer_get(sfs_of(req), ino, fi->fh);
+
+        if (!l)
+                fuse_reply_err(req, ENOMEM);
+        return l;
+}
+
+void sfs_layer_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, size_t size, off_t off)
+{
+        struct sfs_layer *l = layer(req, ino, fi);
+
+        if (l)
+                sfs_layer_do_read(req, l, size, off);
+}
+
+void sfs_layer_write(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, const char *data, size_t size,
+                     off_t off)
+{
+        struct sfs_layer *l = layer(req, ino, fi);
+
+        if (l)
+                sfs_layer_do_write(req, l, data, size, off);
+}
+
+void sfs_layer_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs_layer *l = layer(req, ino, fi);
+
+        if (l)
+                sfs_layer_do_flush(req, l);
+}
+
+void sfs_layer_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs_layer *l = layer(req, ino, fi);
+
+        if (!l)
+                return;
+        sfs_handle_drop(sfs_of(req), fi->fh);
         if (l->writing)
                 sfs_layer_release_write(req, l);
         else

@@ -46,10 +46,11 @@ struct sfs_layer_job {
         char why[1024];
 };
 
-static inline struct sfs_layer *sfs_layer_of(const struct fuse_file_info *fi)
-{
-        return (struct sfs_layer *)(uintptr_t)fi->fh;
-}
+/*
+ * What FH of the layer.tar INO is. One that a dead worker opened is made anew: a layer going out goes on where it was,
+ * if it is committed; one coming in has failed, as what came of it is gone. NULL when out of memory.
+ */
+struct sfs_layer *sfs_layer_get(struct sfs *sfs, fuse_ino_t ino, uint64_t fh);
 
 /* Both NULL, having replied ENOMEM, when out of memory. */
 struct sfs_layer_job *sfs_layer_job(fuse_req_t req, struct sfs_layer *l, void (*run)(struct sfs_job *),
@@ -68,17 +69,21 @@ void sfs_layer_log(struct sfs_layer_job *j, const char *operation);
 
 /* layer_read.c */
 void sfs_layer_open_read(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi);
-void sfs_layer_read(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off);
+void sfs_layer_do_read(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off);
 void sfs_layer_release_read(fuse_req_t req, struct sfs_layer *l);
 
 /* layer_write.c */
 void sfs_layer_open_write(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi);
-void sfs_layer_write(fuse_req_t req, struct sfs_layer *l, const char *data, size_t size, off_t off);
-void sfs_layer_flush(fuse_req_t req, struct sfs_layer *l);
+void sfs_layer_do_write(fuse_req_t req, struct sfs_layer *l, const char *data, size_t size, off_t off);
+void sfs_layer_do_flush(fuse_req_t req, struct sfs_layer *l);
 void sfs_layer_release_write(fuse_req_t req, struct sfs_layer *l);
 
 /* layer.c: what ops_file.c and ops_label.c hand on for a layer.tar. */
 int sfs_layer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void sfs_layer_release(fuse_req_t req, struct fuse_file_info *fi);
+void sfs_layer_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, size_t size, off_t off);
+void sfs_layer_write(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, const char *data, size_t size,
+                     off_t off);
+void sfs_layer_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void sfs_layer_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 
 #endif

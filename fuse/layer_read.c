@@ -171,7 +171,7 @@ static void done_read(struct sfs_job *job)
         sfs_layer_job_free(j);
 }
 
-void sfs_layer_read(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off)
+void sfs_layer_do_read(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off)
 {
         struct sfs_layer_job *j = sfs_layer_job(req, l, run_read, done_read);
 

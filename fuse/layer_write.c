@@ -207,7 +207,7 @@ static void done_write(struct sfs_job *job)
         sfs_layer_job_free(j);
 }
 
-void sfs_layer_write(fuse_req_t req, struct sfs_layer *l, const char *data, size_t size, off_t off)
+void sfs_layer_do_write(fuse_req_t req, struct sfs_layer *l, const char *data, size_t size, off_t off)
 {
         struct sfs_layer_job *j = sfs_layer_job(req, l, run_write, done_write);
 
@@ -255,7 +255,7 @@ static void done_flush(struct sfs_job *job)
         sfs_layer_job_free(j);
 }
 
-void sfs_layer_flush(fuse_req_t req, struct sfs_layer *l)
+void sfs_layer_do_flush(fuse_req_t req, struct sfs_layer *l)
 {
         struct sfs_layer_job *j;
 

@@ -2,9 +2,11 @@
 #include "live.h"
 
 #include "attr.h"
+#include "loop.h"
 #include "metrics.h"
 #include "node.h"
 #include "ops.h"
+#include "util/cleanup.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -63,6 +65,7 @@ struct sfs_live *sfs_live_get(struct sfs_attach *a, uint64_t id)
         if (!e)
                 return NULL;
         e->id = id;
+        e->copy = -1;
         e->since = sfs_live_now();
         HASH_ADD(hh, a->entries, id, sizeof(e->id), e);
         if (e->oom) {
@@ -75,6 +78,7 @@ struct sfs_live *sfs_live_get(struct sfs_attach *a, uint64_t id)
 void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e)
 {
         HASH_DEL(a->entries, e);
+        strata_close(e->copy);
         free(e);
 }
 
@@ -100,6 +104,8 @@ void sfs_live_park(struct sfs_live *e, struct sfs_parked *p, fuse_req_t req, boo
         p->req = req;
         p->since = sfs_live_now();
         p->lookup = lookup;
+        p->note = lookup ? sfs_keep_note(sfs_of(req)->keep, SFS_NOTE_LOOKUP) : NULL;
+        sfs_keep_publish(p->note, sfs_loop_unique());
         p->next = e->parked;
         e->parked = p;
 }
@@ -134,6 +140,7 @@ void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error)
                         sfs_op_lookup(p->req, sfs_node(id, SFS_SLOT_ENTRY), "fs");
                 else
                         sfs_attr_reply(p->req, sfs_node(id, SFS_SLOT_ENTRY));
+                sfs_keep_end(p->note);
                 free(p);
         }
 }
@@ -149,7 +156,7 @@ struct sfs_mount_job *sfs_live_job(struct sfs_attach *a, uint64_t id, void (*run
         m->job.done = done;
         m->a = a;
         m->id = id;
-        m->keep = -1;
+        m->keep = m->outer = -1;
         m->number = ++a->last_job;
         a->n_jobs++;
         return m;

@@ -8,6 +8,7 @@
 #define SFS_LIVE_H
 
 #include "attach.h"
+#include "keep.h"
 #include "pool.h"
 #include "ticket.h"
 #include "util/hash.h"
@@ -26,7 +27,8 @@ enum sfs_state {
 struct sfs_parked {
         fuse_req_t req;
         time_t since;
-        bool lookup; /* of `fs`, not a GETATTR of the entry */
+        bool lookup;           /* of `fs`, not a GETATTR of the entry */
+        struct sfs_note *note; /* of a LOOKUP: for the next worker, or NULL */
         struct sfs_parked *next;
 };
 
@@ -46,6 +48,8 @@ struct sfs_live {
         bool crowded;    /* of MOUNTING: others asked as well */
         bool idle_mark;  /* the last try set the kernel's mark of idleness */
         dev_t dev;       /* of what is mounted; 0: not known */
+        bool inherited;  /* some process may have it mounted off the tree: inherit.h */
+        int copy;        /* of what is to be attached, see there; or -1 */
         pid_t walk_anew; /* this inner thread's next GETATTR of the entry gets ESTALE */
         UT_hash_handle hh;
         int oom;
@@ -76,6 +80,8 @@ struct sfs_mount_job {
         int result;
         int keep;       /* of a mount: a copy of what was attached and got lost, to be attached again; or -1 */
         unsigned tries; /* of a mount: how often it was begun anew */
+        int outer;      /* the same descriptor in the outer table, where KEEP was inherited; or -1 */
+        bool thaw;      /* of a mount: what KEEP is may be frozen */
         bool is_look;   /* of a mount: it was mounted when this began */
         bool expires;   /* of a mount: what it is may be released when idle */
         bool marked;    /* of a release: the kernel noted it as idle, this try may succeed */

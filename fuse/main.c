@@ -2,8 +2,10 @@
 /* stratafs STORE MOUNTPOINT: options, and the way to the background. */
 #include "checkcmd.h"
 #include "config.h"
+#include "keeper.h"
 #include "options.h"
 #include "session.h"
+#include "upgrade.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -22,19 +24,10 @@ struct background {
 static void ready(void *data)
 {
         struct background *b = data;
-        int null;
 
         if (b->pipe < 0)
                 return;
-        null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (null >= 0) {
-                dup2(null, STDIN_FILENO);
-                dup2(null, STDOUT_FILENO);
-                dup2(null, STDERR_FILENO);
-                if (null > STDERR_FILENO)
-                        close(null);
-        }
-        if (chdir("/") < 0 || write(b->pipe, "", 1) < 0)
+        if (sfs_session_leave_terminal() < 0 || write(b->pipe, "", 1) < 0)
                 return; /* the parent then sees the pipe end without a byte */
         strata_close(steal_fd(&b->pipe));
 }
@@ -52,7 +45,30 @@ static int wait_for(pid_t child, int fd)
         return WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
 }
 
-static int run_in_background(struct sfs_options *o)
+static int run(struct sfs_options *o, struct background *b, int argc, char **argv)
+{
+        bool resumed = o->resume_fuse >= 0;
+        const struct sfs_host host = {
+                .ready = ready,
+                .data = b,
+                .hidden_fd = b->pipe,
+                .background = b->pipe >= 0 || o->resume_background,
+                .fuse_fd = -1,
+        };
+        char *why;
+        int r = resumed ? sfs_session_check_resumed(o, &why) : sfs_session_check(o, &why);
+
+        if (r < 0)
+                return why || r != -EINVAL ? sfs_complain(why, r) : 1;
+        r = sfs_options_keep_argv(o, argc, argv);
+        if (r < 0)
+                return sfs_complain(NULL, r);
+        if (resumed)
+                return sfs_keeper_resume(o, &host);
+        return o->keeper ? sfs_keeper_run(o, &host) : sfs_session_run(o, &host);
+}
+
+static int run_in_background(struct sfs_options *o, int argc, char **argv)
 {
         struct background b;
         int fds[2];
@@ -69,7 +85,7 @@ static int run_in_background(struct sfs_options *o)
         close(fds[0]);
         (void)setsid();
         b.pipe = fds[1];
-        return sfs_session_run(o, ready, &b, fds[1]);
+        return run(o, &b, argc, argv);
 }
 
 int main(int argc, char **argv)
@@ -80,16 +96,20 @@ int main(int argc, char **argv)
 
         if (sfs_check_asked(argc, argv))
                 return sfs_check_main(argc, argv);
+        if (argc == 3 && strcmp(argv[1], "--upgrade") == 0)
+                return sfs_upgrade_run(argv[2]);
+        if (argc == 4 && strcmp(argv[1], "--probe") == 0)
+                return sfs_upgrade_probe(argv[2], argv[3]);
         if (sfs_options_parse(argc, argv, &o) < 0)
                 status = 2;
         else if (o.help)
                 sfs_options_usage();
         else if (o.version)
                 printf("stratafs %s\nlibfuse %s\n", PACKAGE_VERSION, fuse_pkgversion());
-        else if (o.foreground)
-                status = sfs_session_run(&o, ready, &none, -1);
+        else if (o.foreground || o.resume_fuse >= 0)
+                status = run(&o, &none, argc, argv);
         else
-                status = run_in_background(&o);
+                status = run_in_background(&o, argc, argv);
         sfs_options_free(&o);
         return status;
 }

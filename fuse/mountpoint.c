@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mountpoint.h"
 
+#include "inherit.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -65,7 +66,7 @@ static int ask(const char *path)
         return statfs(path, &fs) < 0 ? -errno : 0;
 }
 
-int sfs_mountpoint_prepare(const char *path, char **ret, char **why)
+int sfs_mountpoint_prepare(const char *path, struct sfs_inherited **inherited, char **ret, char **why)
 {
         cleanup_free char *place = sfs_mountpoint_real_place(path);
         struct stat st;
@@ -76,6 +77,7 @@ int sfs_mountpoint_prepare(const char *path, char **ret, char **why)
                 if (!place || !is_ours(place))
                         return fail(r, why,
                                     message("%s carries a dead mount that is not ours; unmount it first%s", path, ""));
+                sfs_inherit_collect(place, inherited);
                 if (umount2(place, MNT_DETACH) < 0)
                         return fail(-errno, why,
                                     message("can't take away the dead mount on %s: %s", path, strerror(errno)));

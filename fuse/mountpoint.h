@@ -6,8 +6,10 @@
 /*
  * Checks PATH, and takes away a dead mount of ours that a killed program left there. On success *RET is the absolute
  * path, the caller's to free. On failure *WHY is one line for the user (the caller's, may be NULL).
+ * What lived on below the dead mount goes to *INHERITED (inherit.h), the caller's in any case.
  */
-int sfs_mountpoint_prepare(const char *path, char **ret, char **why);
+struct sfs_inherited;
+int sfs_mountpoint_prepare(const char *path, struct sfs_inherited **inherited, char **ret, char **why);
 
 /* PATH made absolute, of which the last component need not exist; the caller's to free, NULL with errno on failure. */
 char *sfs_mountpoint_real_place(const char *path);

@@ -16,6 +16,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
         if (conn->capable & FUSE_CAP_READDIRPLUS)
                 conn->want |= FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO;
         conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
+        conn->want &= ~(unsigned)FUSE_CAP_SPLICE_READ; /* loop.c looks at what it receives */
 }
 
 const struct fuse_lowlevel_ops sfs_ops = {

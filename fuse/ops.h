@@ -25,7 +25,7 @@ void sfs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 void sfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 
-/* ops_label.c: labels */
+/* ops_label.c: labels; ops_label_name.c: their names */
 void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
 void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
 void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
@@ -41,7 +41,7 @@ int sfs_label_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_label_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
                       unsigned flags);
 
-/* ops_verbs.c: mkdir, mv, rmdir; and what is refused */
+/* ops_make.c: mkdir, and what is refused; ops_verbs.c: mv, rmdir */
 void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
                    unsigned flags);
@@ -58,6 +58,10 @@ const char *sfs_op_path(struct sfs *sfs, uint64_t node, const char *name, char *
 
 /* -EROFS for what lies in an entry of views/ or snapshots/, else -EPERM; and a line in the log. */
 int sfs_op_refuse(struct sfs *sfs, const char *operation, uint64_t node, const char *name);
+
+/* A line in the log for a failed verb; WHY may be NULL. */
+void sfs_op_log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
+                        const char *newname, int error, const char *why);
 
 #define SFS_PATH_MAX 1024
 

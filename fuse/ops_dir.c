@@ -6,6 +6,7 @@
 #include "attach.h"
 #include "attr.h"
 #include "ctl.h"
+#include "handle.h"
 #include "label.h"
 #include "labelnode.h"
 #include "node.h"
@@ -40,46 +41,74 @@ struct listing {
         bool plus;
 };
 
+/* Opens the store's directory behind INO; *RET is -1 where the listing comes from the table, or is empty. */
+static int open_store_dir(struct sfs *sfs, fuse_ino_t ino, int *ret)
+{
+        enum strata_kind kind;
+        int r = 0;
+
+        *ret = -1;
+        if (sfs_node_is_folder(ino, &kind)) {
+                *ret = openat(sfs->store->kind_fd[kind], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                r = *ret < 0 ? -errno : 0;
+        } else if (sfs_node_is_labels(ino)) {
+                r = strata_label_open_dir(sfs->store, sfs_node_id(ino), ret);
+                if (r == -ENOENT)
+                        r = 0; /* none yet */
+        }
+        return r;
+}
+
+/* A handle at the start of the listing; NULL and *ERROR (a positive errno) on failure. */
+static struct dir_handle *open_handle(struct sfs *sfs, fuse_ino_t ino, int *error)
+{
+        struct dir_handle *h = malloc(sizeof(*h));
+        int r = h ? open_store_dir(sfs, ino, &h->fd) : -ENOMEM;
+
+        if (r < 0) {
+                free(h);
+                *error = -r;
+                return NULL;
+        }
+        h->next = 0;
+        h->pos = h->filled = 0;
+        return h;
+}
+
+static void close_handle(struct dir_handle *h)
+{
+        strata_close(h->fd);
+        free(h);
+}
+
 void sfs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct sfs *sfs = sfs_of(req);
         struct dir_handle *h;
-        enum strata_kind kind;
-        int fd = -1, r = 0;
+        int error;
 
         if (!sfs_node_is_label(ino) && sfs_node_id(ino) && sfs_node_slot(ino) == SFS_SLOT_FS) {
                 sfs_attach_missed(sfs->attach, req, sfs_node_id(ino));
                 fuse_reply_err(req, ESTALE);
                 return;
         }
-        if (sfs_node_is_folder(ino, &kind)) {
-                fd = openat(sfs->store->kind_fd[kind], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                r = fd < 0 ? -errno : 0;
-        } else if (sfs_node_is_labels(ino)) {
-                r = strata_label_open_dir(sfs->store, sfs_node_id(ino), &fd);
-                if (r == -ENOENT)
-                        r = 0; /* none yet */
-        }
-        h = r < 0 ? NULL : malloc(sizeof(*h));
+        h = open_handle(sfs, ino, &error);
         if (!h) {
-                strata_close(fd);
-                fuse_reply_err(req, r < 0 ? -r : ENOMEM);
+                fuse_reply_err(req, error);
                 return;
         }
-        h->fd = fd;
-        h->next = 0;
-        h->pos = h->filled = 0;
-        fi->fh = (uintptr_t)h;
-        fuse_reply_open(req, fi);
+        fi->fh = sfs_handle_number(sfs, h, false);
+        if (fuse_reply_open(req, fi) < 0)
+                close_handle(h);
 }
 
 void sfs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct dir_handle *h = (struct dir_handle *)(uintptr_t)fi->fh;
+        struct dir_handle *h = sfs_handle_address(sfs_of(req), fi->fh);
 
         (void)ino;
-        strata_close(h->fd);
-        free(h);
+        if (h)
+                close_handle(h);
         fuse_reply_err(req, 0);
 }
 
@@ -221,13 +250,19 @@ static int list_store(struct listing *l, struct dir_handle *h, off_t off)
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
         struct sfs *sfs = sfs_of(req);
-        struct dir_handle *h = (struct dir_handle *)(uintptr_t)fi->fh;
+        struct dir_handle *own = sfs_handle_address(sfs, fi->fh), *h = own;
         struct listing l = { .req = req, .node = ino, .size = size, .plus = plus, .reply = malloc(size) };
         struct strata_info info;
-        int r = 0;
+        int r = 0, error = ENOMEM;
 
-        if (!l.reply) {
-                fuse_reply_err(req, ENOMEM);
+        /* Opened by a worker that is dead: its cookies are the store's, so each part is as good from a new handle. */
+        if (!h)
+                h = open_handle(sfs, ino, &error);
+        if (!l.reply || !h) {
+                fuse_reply_err(req, error);
+                if (h && !own)
+                        close_handle(h);
+                free(l.reply);
                 return;
         }
         if (h->fd >= 0) {
@@ -249,6 +284,8 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
         else
                 fuse_reply_buf(req, l.reply, l.used);
         free(l.reply);
+        if (!own)
+                close_handle(h);
 }
 
 void sfs_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open files, and the texts of the control tree: made whole at open, and read from there. */
+/* The texts of the control tree: made whole at open, and read from there. */
 #include "ctl.h"
 #include "handle.h"
 #include "layer.h"
@@ -12,34 +12,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct sfs_handle *sfs_handle_new(uint64_t label)
-{
-        struct sfs_handle *h = calloc(1, sizeof(*h));
-
-        if (!h)
-                return NULL;
-        pthread_mutex_init(&h->lock, NULL);
-        pthread_mutex_init(&h->order, NULL);
-        h->label = label;
-        return h;
-}
-
-void sfs_handle_free(struct sfs_handle *h)
-{
-        strata_buf_free(&h->text);
-        pthread_mutex_destroy(&h->order);
-        pthread_mutex_destroy(&h->lock);
-        free(h);
-}
-
-void sfs_handle_reply(fuse_req_t req, struct sfs_handle *h, struct fuse_file_info *fi)
-{
-        fi->fh = (uintptr_t)h;
-        fi->direct_io = 1; /* the size that stat shows is no limit */
-        if (fuse_reply_open(req, fi) < 0)
-                sfs_handle_free(h);
-}
 
 /* ---- texts ---- */
 
@@ -130,11 +102,16 @@ void sfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-        struct sfs_handle *h = sfs_handle_of(fi);
+        struct sfs_handle *h;
         size_t at = (size_t)off;
 
         if (sfs_node_is_layer(ino)) {
-                sfs_layer_read(req, sfs_layer_of(fi), size, off);
+                sfs_layer_read(req, ino, fi, size, off);
+                return;
+        }
+        h = sfs_handle_get(sfs_of(req), ino, fi->fh);
+        if (!h) {
+                fuse_reply_err(req, EIO);
                 return;
         }
         pthread_mutex_lock(&h->lock);

@@ -5,10 +5,13 @@
  */
 #include "attr.h"
 #include "handle.h"
+#include "keep.h"
 #include "label.h"
+#include "labeljob.h"
 #include "labelnode.h"
 #include "layer.h"
 #include "log.h"
+#include "loop.h"
 #include "metrics.h"
 #include "node.h"
 #include "ops.h"
@@ -39,6 +42,8 @@ int sfs_label_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                         sfs_handle_free(h);
                 return r;
         }
+        if ((fi->flags & O_ACCMODE) != O_RDONLY)
+                sfs_handle_protect(sfs, h);
         sfs_handle_reply(req, h, fi);
         return 0;
 }
@@ -79,7 +84,8 @@ void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
         clock_gettime(CLOCK_REALTIME, &now);
         sfs_attr_of_label(sfs, node, 0, now, &e.attr);
         e.ino = node;
-        fi->fh = (uintptr_t)h;
+        sfs_handle_protect(sfs, h);
+        fi->fh = sfs_handle_publish(sfs, h, true);
         fi->direct_io = 1;
         if (fuse_reply_create(req, &e, fi) < 0)
                 sfs_handle_free(h);
@@ -108,18 +114,46 @@ static void log_label(struct sfs *sfs, uint64_t node, int error)
                                        : strerror(abs(error)));
 }
 
+/* The handle of an open file; NULL, having replied, if there is none. */
+static struct sfs_handle *handle(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        struct sfs_handle *h = sfs_handle_get(sfs_of(req), ino, fi->fh);
+
+        if (!h)
+                fuse_reply_err(req, EIO);
+        return h;
+}
+
+/* Where an append goes: for one that a dead worker took already, where it went then. H's lock is held. */
+static size_t append_at(struct sfs_handle *h)
+{
+        struct sfs_kept_text *t = h->kept;
+
+        if (t && sfs_loop_resent() && t->appended_by == sfs_loop_unique())
+                return t->appended_at;
+        if (t) {
+                t->appended_at = h->text.len;
+                t->appended_by = sfs_loop_unique();
+        }
+        return h->text.len;
+}
+
 void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
-        struct sfs_handle *h = sfs_handle_of(fi);
+        struct sfs_handle *h;
         size_t at;
         int r = 0;
 
         if (sfs_node_is_layer(ino)) {
-                sfs_layer_write(req, sfs_layer_of(fi), data, size, off);
+                sfs_layer_write(req, ino, fi, data, size, off);
+                return;
+        }
+        h = handle(req, ino, fi);
+        if (!h) {
                 return;
         }
         pthread_mutex_lock(&h->lock);
-        at = fi->flags & O_APPEND ? h->text.len : (size_t)off;
+        at = fi->flags & O_APPEND ? append_at(h) : (size_t)off;
         if (at > STRATA_LABEL_MAX + 1 || size > STRATA_LABEL_MAX + 1 - at)
                 r = -EFBIG;
         if (r == 0 && h->text.len < at + size)
@@ -127,6 +161,7 @@ void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
         if (r == 0) {
                 memcpy(h->text.data + at, data, size);
                 h->dirty = h->written = true;
+                sfs_handle_keep(h);
         }
         pthread_mutex_unlock(&h->lock);
         if (r < 0) {
@@ -139,25 +174,7 @@ void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 
 /* ---- jobs ---- */
 
-/* A request that changes a label on the disk. */
-struct label_job {
-        struct sfs_job job; /* first */
-        struct sfs *sfs;
-        fuse_req_t req;
-        struct sfs_handle *h; /* of a close or fsync */
-        bool last;            /* set also what was only emptied */
-        uint64_t node;        /* of the label, or of labels/ for a removal or rename */
-        off_t size;           /* of a truncation */
-        char name[STRATA_NAME_MAX + 1];
-        char newname[STRATA_NAME_MAX + 1];
-        uint64_t touched; /* the entry whose time changed with it, or 0 */
-        unsigned flags;   /* of a rename */
-        const char *why;
-        int result;
-};
-
-/* The entry shows the time of its last label. */
-static void touch_entry(struct label_job *l, uint64_t id)
+void sfs_label_touch_entry(struct sfs_label_job *l, uint64_t id)
 {
         struct strata *s = l->sfs->store;
         struct strata_info info;
@@ -168,7 +185,7 @@ static void touch_entry(struct label_job *l, uint64_t id)
         l->touched = id;
 }
 
-static int set_label(struct label_job *l, uint64_t node, const struct strata_buf *text)
+static int set_label(struct sfs_label_job *l, uint64_t node, const struct strata_buf *text)
 {
         struct timespec start = strata_metrics_start();
         char name[STRATA_NAME_MAX + 1];
@@ -180,7 +197,7 @@ static int set_label(struct label_job *l, uint64_t node, const struct strata_buf
         if (r == 0)
                 r = strata_label_set(l->sfs->store, id, name, text->len ? text->data : "", text->len);
         if (r == 0)
-                touch_entry(l, id);
+                sfs_label_touch_entry(l, id);
         strata_metrics_count(l->sfs->store->metrics, STRATA_VERB_LABEL, start, r);
         if (r < 0)
                 log_label(l->sfs, node, r);
@@ -193,7 +210,7 @@ static bool is_due(struct sfs_handle *h, bool last)
         bool ret;
 
         pthread_mutex_lock(&h->lock);
-        ret = h->label && h->dirty && (h->written || last || h->flushes > 1);
+        ret = h->lost || (h->label && h->dirty && (h->written || last || h->flushes > 1));
         pthread_mutex_unlock(&h->lock);
         return ret;
 }
@@ -212,18 +229,27 @@ static bool take_text(struct sfs_handle *h, bool last, struct strata_buf *ret)
 
 static void run_publish(struct sfs_job *job)
 {
-        struct label_job *l = (struct label_job *)job;
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
         struct strata_buf text = STRATA_BUF_INIT;
         struct sfs_handle *h = l->h;
 
         pthread_mutex_lock(&h->order);
-        if (take_text(h, l->last, &text)) {
+        if (h->lost) {
+                /* Said once: what was written to it went with the process that held it. */
+                l->result = -EIO;
+                log_label(l->sfs, h->label, -EIO);
+                h->lost = false;
+        } else if (take_text(h, l->last, &text)) {
                 l->result = strata_buf_status(&text);
                 if (l->result == 0)
                         l->result = set_label(l, h->label, &text);
                 if (h->created)
                         sfs_labels_end(l->sfs->labels, h->label);
                 h->created = false;
+                /* Only now: had this process died before, the next one would have had it to set. */
+                pthread_mutex_lock(&h->lock);
+                sfs_handle_keep(h);
+                pthread_mutex_unlock(&h->lock);
         }
         pthread_mutex_unlock(&h->order);
         strata_buf_free(&text);
@@ -232,7 +258,7 @@ static void run_publish(struct sfs_job *job)
 /* truncate(2) without an open file. */
 static void run_truncate(struct sfs_job *job)
 {
-        struct label_job *l = (struct label_job *)job;
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
         struct strata_buf text = STRATA_BUF_INIT;
         char name[STRATA_NAME_MAX + 1];
         uint64_t id;
@@ -248,109 +274,48 @@ static void run_truncate(struct sfs_job *job)
         l->result = r;
 }
 
-static void run_remove(struct sfs_job *job)
-{
-        struct label_job *l = (struct label_job *)job;
-        uint64_t id = sfs_node_id(l->node);
-
-        l->result = strata_label_remove(l->sfs->store, id, l->name);
-        if (l->result == 0)
-                touch_entry(l, id);
-}
-
-static void run_rename(struct sfs_job *job)
-{
-        struct label_job *l = (struct label_job *)job;
-        uint64_t id = sfs_node_id(l->node), size;
-        struct timespec mtime;
-
-        if ((l->flags & RENAME_NOREPLACE) && strata_label_stat(l->sfs->store, id, l->newname, &size, &mtime) == 0) {
-                l->why = "there is a label of that name";
-                l->result = -EEXIST;
-                return;
-        }
-        l->result = strata_label_rename(l->sfs->store, id, l->name, l->newname);
-        if (l->result == 0)
-                touch_entry(l, id);
-}
-
-/* The end of each job but for its reply: the entry's attributes are asked anew. */
-static void tell_touched(struct label_job *l)
+void sfs_label_tell_touched(struct sfs_label_job *l)
 {
         if (l->touched)
                 (void)fuse_lowlevel_notify_inval_inode(l->sfs->se, sfs_node(l->touched, SFS_SLOT_ENTRY), -1, 0);
 }
 
-static void done_reply(struct sfs_job *job)
+void sfs_label_done_reply(struct sfs_job *job)
 {
-        struct label_job *l = (struct label_job *)job;
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
 
-        tell_touched(l);
+        sfs_label_tell_touched(l);
         fuse_reply_err(l->req, -l->result);
+        sfs_keep_end(l->note);
         free(l);
 }
 
 static void done_release(struct sfs_job *job)
 {
-        struct label_job *l = (struct label_job *)job;
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
 
         sfs_handle_free(l->h);
         l->result = 0; /* nobody hears of it any more but the log */
-        done_reply(job);
+        sfs_label_done_reply(job);
 }
 
 static void done_truncate(struct sfs_job *job)
 {
-        struct label_job *l = (struct label_job *)job;
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
 
         if (l->result < 0) {
-                done_reply(job);
+                sfs_label_done_reply(job);
                 return;
         }
-        tell_touched(l);
+        sfs_label_tell_touched(l);
         sfs_attr_reply(l->req, l->node);
         free(l);
 }
 
-static void done_remove(struct sfs_job *job)
+struct sfs_label_job *sfs_label_job(fuse_req_t req, uint64_t node, void (*run)(struct sfs_job *),
+                                    void (*done)(struct sfs_job *))
 {
-        struct label_job *l = (struct label_job *)job;
-        char path[SFS_PATH_MAX];
-
-        if (l->result == 0)
-                sfs_labels_remove(l->sfs->labels, sfs_node_id(l->node), l->name);
-        else
-                strata_log_add(l->sfs->store->log, "unlink", sfs_op_path(l->sfs, l->node, l->name, path, sizeof(path)),
-                               NULL, l->result, "%s", strerror(-l->result));
-        done_reply(job);
-}
-
-static void log_rename(struct sfs *sfs, uint64_t parent, const char *name, uint64_t newparent, const char *newname,
-                       int error, const char *why)
-{
-        char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
-
-        strata_log_add(sfs->store->log, "rename", sfs_op_path(sfs, parent, name, path, sizeof(path)),
-                       sfs_op_path(sfs, newparent, newname, path2, sizeof(path2)), error, "%s",
-                       why ? why : strerror(-error));
-}
-
-static void done_rename(struct sfs_job *job)
-{
-        struct label_job *l = (struct label_job *)job;
-
-        if (l->result == 0)
-                sfs_labels_rename(l->sfs->labels, sfs_node_id(l->node), l->name, l->newname);
-        else
-                log_rename(l->sfs, l->node, l->name, l->node, l->newname, l->result, l->why);
-        done_reply(job);
-}
-
-/* A job for REQ, to be filled in and submitted; NULL, having replied, when out of memory. */
-static struct label_job *new_job(fuse_req_t req, uint64_t node, void (*run)(struct sfs_job *),
-                                 void (*done)(struct sfs_job *))
-{
-        struct label_job *l = calloc(1, sizeof(*l));
+        struct sfs_label_job *l = calloc(1, sizeof(*l));
 
         if (!l) {
                 fuse_reply_err(req, ENOMEM);
@@ -364,7 +329,7 @@ static struct label_job *new_job(fuse_req_t req, uint64_t node, void (*run)(stru
         return l;
 }
 
-static void submit(struct label_job *l)
+void sfs_label_submit(struct sfs_label_job *l)
 {
         sfs_pool_submit(l->sfs->pool, SFS_LANE_LABEL, &l->job);
 }
@@ -374,69 +339,92 @@ static void submit(struct label_job *l)
 /* Sets the label of a handle if it is due, then replies. */
 static void publish(fuse_req_t req, struct sfs_handle *h, bool last, void (*done)(struct sfs_job *))
 {
-        struct label_job *l = new_job(req, h->label, run_publish, done);
+        struct sfs_label_job *l = sfs_label_job(req, h->label, run_publish, done);
 
         if (!l)
                 return;
         l->h = h;
         l->last = last;
         if (is_due(h, last))
-                submit(l);
+                sfs_label_submit(l);
         else
                 done(&l->job);
 }
 
 void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct sfs_handle *h = sfs_handle_of(fi);
+        struct sfs_handle *h;
 
         if (sfs_node_is_layer(ino)) {
-                sfs_layer_flush(req, sfs_layer_of(fi));
+                sfs_layer_flush(req, ino, fi);
                 return;
         }
+        h = handle(req, ino, fi);
+        if (!h)
+                return;
         pthread_mutex_lock(&h->lock);
-        h->flushes++;
+        if (!h->kept || !sfs_loop_resent() || h->kept->flushed_by != sfs_loop_unique())
+                h->flushes++;
+        if (h->kept) {
+                h->kept->flushes = h->flushes;
+                h->kept->flushed_by = sfs_loop_unique();
+        }
         pthread_mutex_unlock(&h->lock);
-        publish(req, h, false, done_reply);
+        publish(req, h, false, sfs_label_done_reply);
 }
 
 void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+        struct sfs_handle *h;
+
         (void)datasync;
-        if (sfs_node_is_layer(ino))
+        if (sfs_node_is_layer(ino)) {
                 fuse_reply_err(req, 0); /* what counts is the commit */
-        else
-                publish(req, sfs_handle_of(fi), true, done_reply);
+                return;
+        }
+        h = handle(req, ino, fi);
+        if (h)
+                publish(req, h, true, sfs_label_done_reply);
 }
 
 void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        if (sfs_node_is_layer(ino))
-                sfs_layer_release(req, fi);
-        else
-                publish(req, sfs_handle_of(fi), true, done_release);
+        struct sfs_handle *h;
+
+        if (sfs_node_is_layer(ino)) {
+                sfs_layer_release(req, ino, fi);
+                return;
+        }
+        h = handle(req, ino, fi);
+        if (!h)
+                return;
+        sfs_handle_drop(sfs_of(req), fi->fh);
+        publish(req, h, true, done_release);
 }
 
 void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
         const int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
-        struct label_job *l;
+        struct sfs_label_job *l;
         int r = 0;
 
         if (!sfs_node_is_label(ino) || (to_set & owner)) {
                 r = sfs_op_refuse(sfs_of(req), "setattr", ino, NULL);
         } else if ((to_set & FUSE_SET_ATTR_SIZE) && fi) {
-                struct sfs_handle *h = sfs_handle_of(fi);
+                struct sfs_handle *h = handle(req, ino, fi);
 
+                if (!h)
+                        return;
                 pthread_mutex_lock(&h->lock);
                 r = set_length(&h->text, (size_t)attr->st_size);
                 h->dirty = true;
+                sfs_handle_keep(h);
                 pthread_mutex_unlock(&h->lock);
         } else if (to_set & FUSE_SET_ATTR_SIZE) {
-                l = new_job(req, ino, run_truncate, done_truncate);
+                l = sfs_label_job(req, ino, run_truncate, done_truncate);
                 if (l) {
                         l->size = attr->st_size;
-                        submit(l);
+                        sfs_label_submit(l);
                 }
                 return;
         }
@@ -444,42 +432,4 @@ void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
                 fuse_reply_err(req, -r);
         else
                 sfs_attr_reply(req, ino);
-}
-
-void sfs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-        struct label_job *l;
-
-        if (!sfs_node_is_labels(parent)) {
-                fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "unlink", parent, name));
-                return;
-        }
-        l = new_job(req, parent, run_remove, done_remove);
-        if (l) {
-                snprintf(l->name, sizeof(l->name), "%s", name);
-                submit(l);
-        }
-}
-
-void sfs_label_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
-                      unsigned flags)
-{
-        const char *why = "a label can be renamed within its own labels/ only";
-        int r = parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE) ? -EPERM : 0;
-        struct label_job *l;
-
-        if (r == 0)
-                r = strata_name_check(newname, &why);
-        if (r < 0) {
-                log_rename(sfs_of(req), parent, name, newparent, newname, r, why);
-                fuse_reply_err(req, -r);
-                return;
-        }
-        l = new_job(req, parent, run_rename, done_rename);
-        if (l) {
-                l->flags = flags;
-                snprintf(l->name, sizeof(l->name), "%s", name);
-                snprintf(l->newname, sizeof(l->newname), "%s", newname);
-                submit(l);
-        }
 }

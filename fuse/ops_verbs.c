@@ -3,17 +3,21 @@
 #include "attr.h"
 #include "busy.h"
 #include "commit.h"
+#include "keep.h"
 #include "log.h"
+#include "loop.h"
 #include "metrics.h"
 #include "mount.h"
 #include "moves.h"
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
-#include "prepare.h"
 #include "remove.h"
 #include "rename.h"
 #include "show.h"
+#include "store.h"
+#include "strata.h"
+#include "takeover.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -24,8 +28,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
-/* A line in the log for a failed verb; WHY may be NULL. */
-static void log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
+void sfs_op_log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
                         const char *newname, int error, const char *why)
 {
         char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
@@ -39,50 +42,6 @@ static void log_failure(struct sfs *sfs, const char *operation, uint64_t parent,
                 why = "the entry's record or one below it is damaged; it can be removed, and looked at in the store";
         strata_log_add(sfs->store->log, operation, path, newname ? path2 : NULL, error, "%s",
                        why ? why : strerror(abs(error)));
-}
-
-/* ---- mkdir ---- */
-
-void sfs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
-{
-        struct sfs *sfs = sfs_of(req);
-        struct fuse_entry_param e = { .generation = 1 };
-        struct timespec start = strata_metrics_start();
-        struct strata_name_pair pair;
-        enum strata_kind kind;
-        const char *why = NULL;
-        struct timespec now;
-        uint64_t id;
-        int r;
-
-        (void)mode;
-        if (!sfs_node_is_folder(parent, &kind) || kind == STRATA_COMMITTED) {
-                fuse_reply_err(req, -sfs_op_refuse(sfs, "mkdir", parent, name));
-                return;
-        }
-        r = strata_name_split(name, &pair, &why);
-        if (r == 0)
-                r = strata_prepare(sfs->store, kind, pair.key, pair.parent, fuse_req_ctx(req)->uid,
-                                   fuse_req_ctx(req)->gid, &id, &why);
-        strata_metrics_count(sfs->store->metrics, kind == STRATA_VIEW ? STRATA_VERB_VIEW : STRATA_VERB_PREPARE, start,
-                             r);
-        if (r < 0) {
-                log_failure(sfs, "mkdir", parent, name, 0, NULL, r, why);
-                fuse_reply_err(req, -r);
-                return;
-        }
-        e.ino = sfs_node(id, SFS_SLOT_ENTRY);
-        if (sfs_attr_get(sfs, e.ino, &e.attr, &e.attr_timeout) < 0) {
-                clock_gettime(CLOCK_REALTIME_COARSE, &now); /* it is made, whatever there is to say of it */
-                sfs_attr_of_entry(sfs, id, now, &e.attr);
-        }
-        /*
-         * The name with '@' is not kept: it is valid for no time. The kernel gives what it has made under it the name
-         * KEY at the first look, as a directory can't have two: so none of many who then touch it at once finds that
-         * name half made (attach_mount.c, settle()).
-         */
-        e.entry_timeout = pair.parent[0] ? 0 : SFS_FOREVER;
-        fuse_reply_entry(req, &e);
 }
 
 /* ---- commit, rename and removal: directly where nothing is mounted, else as a job ---- */
@@ -112,11 +71,69 @@ struct change_job {
         char newname[STRATA_NAME_MAX + 1];
         struct sfs_move *move;
         struct sfs_move *other_move; /* of exchange: of the entry called NEWNAME */
+        struct sfs_note *note;       /* for the next worker; NULL without a keeper */
+        bool already;                /* a worker before carried it out, but for what follows the store's part */
         bool claimed;
         bool mounted; /* fs/ is mounted: at the claim, and in the end */
         int result;
         char why[1024];
 };
+
+static const enum sfs_note_op note_of[] = {
+        [COMMIT] = SFS_NOTE_COMMIT,
+        [RENAME] = SFS_NOTE_RENAME,
+        [EXCHANGE] = SFS_NOTE_EXCHANGE,
+        [REMOVE] = SFS_NOTE_RMDIR,
+};
+
+/*
+ * Of a change that a dead worker was at: true if it had carried it out. The kernel holds the locks of the folders since
+ * then, so that nobody else moved anything there.
+ */
+static bool was_carried_out(struct change_job *c)
+{
+        struct strata_info info;
+
+        if (c->change == REMOVE)
+                return c->note->id && c->note->id != c->info.id;
+        if (strata_entry_info(c->sfs->store, c->note->id, &info) < 0 || info.kind != c->to ||
+            strcmp(info.name, c->newname) != 0)
+                return false;
+        c->info.id = c->note->id;
+        return true;
+}
+
+/* Notes what C is about for the next worker, or finds what the last one noted. */
+static void begin_note(struct change_job *c)
+{
+        bool resumed;
+        uint64_t other;
+
+        c->note = sfs_takeover_note(c->sfs, note_of[c->change], &resumed);
+        if (!c->note)
+                return;
+        if (resumed) {
+                c->already = was_carried_out(c);
+                return;
+        }
+        c->note->id = c->info.id;
+        c->note->kind = c->info.kind;
+        c->note->to = c->to;
+        snprintf(c->note->name, sizeof(c->note->name), "%s", c->info.name);
+        snprintf(c->note->newname, sizeof(c->note->newname), "%s", c->newname);
+        if (c->change == EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &other) == 0)
+                c->note->other = other;
+        sfs_keep_publish(c->note, sfs_loop_unique());
+}
+
+/* Of an exchange: the entry that the kernel knows as NEWNAME. */
+static bool other_id(struct change_job *c, uint64_t *id)
+{
+        if (!c->note)
+                return strata_entry_find(c->sfs->store, c->to, c->newname, id) == 0;
+        *id = c->note->other;
+        return *id;
+}
 
 static void begin_move(struct change_job *c)
 {
@@ -125,7 +142,7 @@ static void begin_move(struct change_job *c)
         if (c->change == REMOVE || !c->info.id)
                 return;
         c->move = sfs_moves_begin(c->sfs, c->info.kind, c->info.name, c->info.id);
-        if (c->change == EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &other) == 0)
+        if (c->change == EXCHANGE && other_id(c, &other))
                 c->other_move = sfs_moves_begin(c->sfs, c->to, c->newname, other);
 }
 
@@ -149,6 +166,8 @@ static int apply(struct change_job *c)
         const char *why = NULL;
         int r;
 
+        if (c->already)
+                return strata_store_sync_dir(s, s->kind_fd[c->to]);
         if (c->change == COMMIT)
                 r = strata_commit(s, c->info.name, c->newname, &why);
         else if (c->change == RENAME)
@@ -172,13 +191,22 @@ static void describe_busy(struct change_job *c, const char *path, const char *wh
         strata_buf_free(&who);
 }
 
+/* A mount that a dead worker was just making or taking down goes with that worker's last thread. */
+static bool lives_on(struct sfs *sfs, uint64_t id)
+{
+        bool ret = strata_mount_lives_on(sfs->store, id);
+
+        for (unsigned tries = 0; ret && sfs_takeover_pause(sfs, tries); tries++)
+                ret = strata_mount_lives_on(sfs->store, id);
+        return ret;
+}
+
 /* An active snapshot that is not mounted at its fs/: nobody may be at work in a mount that lives on elsewhere. */
 static int apply_bare(struct change_job *c)
 {
-        struct strata *s = c->sfs->store;
 
-        if (c->info.kind == STRATA_ACTIVE && (c->change == COMMIT || c->change == REMOVE) && c->info.id &&
-            strata_mount_lives_on(s, c->info.id)) {
+        if (!c->already && c->info.kind == STRATA_ACTIVE && (c->change == COMMIT || c->change == REMOVE) &&
+            c->info.id && lives_on(c->sfs, c->info.id)) {
                 set_why(c,
                         "a mount of it from an earlier run of this program, or one that was unmounted lazily, is still "
                         "used by some process; end that process first");
@@ -191,7 +219,7 @@ static int apply_bare(struct change_job *c)
 static int commit_mounted(struct change_job *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = strata_mount_freeze(s, path);
+        int r = c->already ? 0 : strata_mount_freeze(s, path);
         dev_t dev;
 
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
@@ -204,6 +232,8 @@ static int commit_mounted(struct change_job *c, const char *path)
                 return r;
         }
         r = apply(c);
+        if (r < 0 && c->already)
+                return r;
         if (r < 0) {
                 (void)strata_mount_thaw(s, path);
                 return r;
@@ -242,6 +272,11 @@ static int remove_mounted(struct change_job *c, const char *path)
         if (c->info.kind == STRATA_COMMITTED && strata_entry_has_children(c->sfs->store, c->info.id) > 0)
                 return apply(c); /* which refuses, with the reason */
         if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) {
+                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
+                strata_buf_free(&who);
+                return -EBUSY;
+        }
+        if (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who)) {
                 snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
                 strata_buf_free(&who);
                 return -EBUSY;
@@ -309,11 +344,12 @@ static void done_change(struct sfs_job *job)
 
         strata_metrics_count(sfs->store->metrics, verb_of[c->change], c->start, c->result);
         if (c->result < 0)
-                log_failure(sfs, operation_of[c->change], SFS_SLOT_FOLDER + (uint64_t)c->info.kind, c->info.name,
-                            SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == REMOVE ? NULL : c->newname, c->result,
-                            c->why[0] ? c->why : NULL);
+                sfs_op_log_failure(sfs, operation_of[c->change], SFS_SLOT_FOLDER + (uint64_t)c->info.kind, c->info.name,
+                                   SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == REMOVE ? NULL : c->newname,
+                                   c->result, c->why[0] ? c->why : NULL);
         end_move(c);
         fuse_reply_err(c->req, abs(c->result));
+        sfs_keep_end(c->note);
         if (c->claimed)
                 sfs_attach_release(sfs->attach, c->info.id, c->mounted);
         free(c);
@@ -327,7 +363,15 @@ static void start_change(struct change_job *c)
         c->job.run = run_change;
         c->job.done = done_change;
         c->start = strata_metrics_start();
+        begin_note(c);
+        if (c->already && c->change == REMOVE) {
+                c->info.id = 0;
+                done_change(&c->job);
+                return;
+        }
         begin_move(c);
+        if (c->note)
+                sfs_takeover_resume(c->sfs, c->note);
         if (c->info.id) {
                 claim = sfs_attach_claim(c->sfs->attach, c->info.id, false);
                 c->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
@@ -434,7 +478,7 @@ void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
         if (r == 0)
                 r = strata_name_check(newname, &why);
         if (r < 0) {
-                log_failure(sfs, "rename", parent, name, newparent, newname, r, why);
+                sfs_op_log_failure(sfs, "rename", parent, name, newparent, newname, r, why);
                 fuse_reply_err(req, -r);
                 return;
         }
@@ -444,25 +488,4 @@ void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
         c->to = to;
         snprintf(c->newname, sizeof(c->newname), "%s", newname);
         start_change(c);
-}
-
-/* ---- what is refused ---- */
-
-void sfs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
-{
-        (void)mode;
-        (void)rdev;
-        fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "mknod", parent, name));
-}
-
-void sfs_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
-{
-        (void)link;
-        fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "symlink", parent, name));
-}
-
-void sfs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
-{
-        (void)ino;
-        fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "link", newparent, newname));
 }

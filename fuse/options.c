@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "options.h"
 
+#include "inherit.h"
 #include "util/io.h"
 
 #include <errno.h>
@@ -16,6 +17,8 @@ struct raw {
         char *durability;
         char *mountapi;
         char *maxlayer;
+        char *keeper;
+        char *resume;
         int is_volatile;
         int foreground;
         int debug;
@@ -25,6 +28,7 @@ struct raw {
         int suid;
         int dev;
         int read_only;
+        int auto_unmount;
         bool too_many;
 };
 
@@ -33,6 +37,7 @@ enum {
         KEY_SUID,
         KEY_DEV,
         KEY_RO,
+        KEY_AUTO_UNMOUNT,
 };
 
 #define RAW(template, field)                                                                                           \
@@ -45,7 +50,9 @@ static const struct fuse_opt specs[] = {
         RAW("durability=%s", durability),
         RAW("mountapi=%s", mountapi),
         RAW("maxlayer=%s", maxlayer),
+        RAW("keeper=%s", keeper),
         RAW("volatile", is_volatile),
+        RAW("--resume=%s", resume),
         RAW("-f", foreground),
         RAW("-d", debug),
         RAW("-h", help),
@@ -56,6 +63,7 @@ static const struct fuse_opt specs[] = {
         FUSE_OPT_KEY("suid", KEY_SUID),
         FUSE_OPT_KEY("dev", KEY_DEV),
         FUSE_OPT_KEY("ro", KEY_RO),
+        FUSE_OPT_KEY("auto_unmount", KEY_AUTO_UNMOUNT),
         FUSE_OPT_END,
 };
 
@@ -84,6 +92,9 @@ static int take_argument(void *data, const char *arg, int key, struct fuse_args 
         case KEY_DEV:
                 raw->dev = 1;
                 return 1;
+        case KEY_AUTO_UNMOUNT:
+                raw->auto_unmount = 1;
+                return 1;
         case KEY_RO:
                 raw->read_only = 1;
                 return 1;
@@ -98,6 +109,18 @@ static int mistake(const char *fmt, const char *value)
         fprintf(stderr, fmt, value);
         fprintf(stderr, "\n");
         return -EINVAL;
+}
+
+/* What keeper.c, become_installed() wrote. */
+static bool take_resume(struct sfs_options *o, const char *text)
+{
+        int background;
+
+        if (sscanf(text, "%d:%d:%d", &o->resume_fuse, &o->resume_keep, &background) != 3 || o->resume_fuse < 0 ||
+            o->resume_keep < 0)
+                return false;
+        o->resume_background = background;
+        return true;
 }
 
 static int check(struct raw *raw)
@@ -123,6 +146,13 @@ static int check(struct raw *raw)
                 return mistake("mountapi=%s is neither auto nor old", raw->mountapi);
         if (raw->maxlayer && !strata_io_parse_u64(raw->maxlayer, &o->max_layer))
                 return mistake("maxlayer=%s is not a number of bytes", raw->maxlayer);
+        if (raw->resume && !take_resume(o, raw->resume))
+                return mistake("--resume=%s is for the program itself only", raw->resume);
+        o->keeper = !raw->keeper || strcmp(raw->keeper, "on") == 0;
+        if (!o->keeper && strcmp(raw->keeper, "off") != 0)
+                return mistake("keeper=%s is neither on nor off", raw->keeper);
+        if (raw->auto_unmount)
+                o->keeper = false; /* fusermount3 then mounts, and is the one that stays */
         /* Without durability nothing is gained by syncing inside, and freezing would sync all. */
         o->config.volatile_mounts = raw->is_volatile || !o->config.durable;
         o->config.restrict_mounts = raw->allow_other && !(raw->suid && raw->dev);
@@ -135,7 +165,7 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         struct raw raw = { .o = ret };
         int r;
 
-        *ret = (struct sfs_options){ .fuse = FUSE_ARGS_INIT(argc, argv) };
+        *ret = (struct sfs_options){ .fuse = FUSE_ARGS_INIT(argc, argv), .resume_fuse = -1, .resume_keep = -1 };
         if (fuse_opt_parse(&ret->fuse, &raw, specs, take_argument) < 0)
                 return -EINVAL;
         ret->foreground = raw.foreground || raw.debug;
@@ -147,7 +177,28 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         free(raw.durability);
         free(raw.mountapi);
         free(raw.maxlayer);
+        free(raw.keeper);
+        free(raw.resume);
         return r;
+}
+
+int sfs_options_keep_argv(struct sfs_options *o, int argc, char **argv)
+{
+        char *places[] = { o->store, o->mountpoint };
+        int n = 0, place = 0;
+
+        o->argv = calloc((size_t)argc + 2, sizeof(*o->argv));
+        if (!o->argv)
+                return -ENOMEM;
+        for (int i = 0; i < argc; i++) {
+                bool is_value = i > 0 && strcmp(argv[i - 1], "-o") == 0;
+
+                if (i > 0 && !is_value && argv[i][0] != '-' && place < 2)
+                        o->argv[n++] = places[place++];
+                else if (is_value || strncmp(argv[i], "--resume=", 9) != 0)
+                        o->argv[n++] = argv[i];
+        }
+        return 0;
 }
 
 int sfs_options_complete(struct sfs_options *o, const char *store)
@@ -169,6 +220,8 @@ void sfs_options_free(struct sfs_options *o)
         fuse_opt_free_args(&o->fuse);
         free(o->store);
         free(o->mountpoint);
+        free(o->argv);
+        sfs_inherit_free(o->inherited);
 }
 
 void sfs_options_usage(void)
@@ -178,11 +231,13 @@ void sfs_options_usage(void)
                "    -f                      stay in the foreground\n"
                "    -d                      the same, and print every request\n"
                "    -h, -V                  this text; the version\n"
+               "    --upgrade MOUNTPOINT    have a running mount served by the program that is installed now\n"
                "    -o expire=SECONDS       release idle mounts of views and snapshots after this (60; 0: never)\n"
                "    -o durability=WHEN      commit: `mv` to snapshots/ returns when all is on the disk (default);\n"
                "                            none: it does not wait, and a power cut may lose commits\n"
                "    -o mountapi=WHICH       auto (default), or old: mount(2) as before Linux 6.8\n"
                "    -o maxlayer=BYTES       refuse imported layers that are larger, unpacked (0: no limit)\n"
+               "    -o keeper=on|off        on (default): the mount goes on if the program dies\n"
                "    -o volatile             no fsync inside active snapshots; a commit still makes all durable\n"
                "\n"
                "options of FUSE:\n");

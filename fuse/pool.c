@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pool.h"
 
+#include "keep.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #define SERVICES_MAX 4
+#define DEAD_MAX 64
 
 static const unsigned lane_threads[SFS_LANES] = {
         [SFS_LANE_MOUNT] = 4, [SFS_LANE_CHANGE] = 4, [SFS_LANE_LABEL] = 2, [SFS_LANE_READ] = 2, [SFS_LANE_LAYER] = 4,
@@ -39,7 +42,10 @@ struct sfs_pool {
         struct worker workers[THREADS_MAX + SERVICES_MAX];
         unsigned n_workers; /* running; constant once sfs_pool_new() returned */
         pthread_t outer;
-        void *data; /* of the services */
+        struct sfs_keep *keep;
+        atomic_int dead[DEAD_MAX]; /* walkers of dead workers; 0: none, or gone */
+        atomic_uint n_dead;        /* places of DEAD in use */
+        void *data;                /* of the services */
 
         /* For starting only. */
         const int *hidden_fds;
@@ -119,6 +125,7 @@ static void *worker_main(void *arg)
         struct worker *w = arg;
         struct sfs_job *job;
 
+        sfs_keep_add_walker(w->pool->keep, gettid());
         atomic_store(&w->tid, gettid());
         /* A working directory of its own: mounting moves it. */
         (void)unshare(CLONE_FS);
@@ -191,8 +198,51 @@ static void *outer_main(void *arg)
         return NULL;
 }
 
+/* Once, before anything is received: nobody joins the dead later. */
+static void find_dead(struct sfs_pool *p)
+{
+        pid_t tids[DEAD_MAX];
+        unsigned n = sfs_keep_dead_walkers(p->keep, tids, DEAD_MAX);
+
+        for (unsigned i = 0; i < n; i++)
+                atomic_store(&p->dead[i], tids[i]);
+        atomic_store(&p->n_dead, n);
+}
+
+bool sfs_pool_is_dead_walker(struct sfs_pool *p, pid_t tid)
+{
+        unsigned n = atomic_load(&p->n_dead);
+
+        for (unsigned i = 0; i < n; i++)
+                if (atomic_load(&p->dead[i]) == tid)
+                        return true;
+        return false;
+}
+
+bool sfs_pool_bury(struct sfs_pool *p)
+{
+        pid_t tids[SFS_KEEP_WALKERS];
+        unsigned n = atomic_load(&p->n_dead), alive, left = 0;
+
+        if (!n)
+                return false;
+        alive = sfs_keep_dead_walkers(p->keep, tids, SFS_KEEP_WALKERS);
+        for (unsigned i = 0; i < n; i++) {
+                bool there = false;
+
+                for (unsigned k = 0; k < alive; k++)
+                        there = there || tids[k] == atomic_load(&p->dead[i]);
+                if (!there)
+                        atomic_store(&p->dead[i], 0);
+                left += there;
+        }
+        if (!left)
+                atomic_store(&p->n_dead, 0);
+        return left;
+}
+
 int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services, unsigned n_services, void *data,
-                 struct sfs_pool **ret)
+                 struct sfs_keep *keep, struct sfs_pool **ret)
 {
         struct sfs_pool *p = calloc(1, sizeof(*p));
         pthread_t inner;
@@ -208,6 +258,8 @@ int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services,
         p->services = services;
         p->n_services = n_services < SERVICES_MAX ? n_services : SERVICES_MAX;
         p->data = data;
+        p->keep = keep;
+        find_dead(p);
         r = -pthread_create(&p->outer, NULL, outer_main, p);
         if (r < 0) {
                 free(p);

@@ -24,6 +24,7 @@ enum sfs_lane {
 };
 #define SFS_LANES 5
 
+struct sfs_keep;
 struct sfs_pool;
 
 /* Lives in the caller's own structure until DONE was called. */
@@ -36,10 +37,12 @@ struct sfs_job {
 /* A long-lived inner thread besides the lanes; ends when its own module says so. */
 typedef void (*sfs_service)(void *data);
 
-/* Starts all threads. HIDDEN_FDS (N of them) are closed in the inner table, standard ones lead to /dev/null. 0 or
- * -errno. */
+/*
+ * Starts all threads. HIDDEN_FDS (N of them) are closed in the inner table, standard ones lead to /dev/null. The inner
+ * threads' numbers go to KEEP, if that is not NULL, before they do anything. 0 or -errno.
+ */
 int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services, unsigned n_services, void *data,
-                 struct sfs_pool **ret);
+                 struct sfs_keep *keep, struct sfs_pool **ret);
 
 /* Queues JOB; may be called from any thread. */
 void sfs_pool_submit(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job);
@@ -49,6 +52,12 @@ bool sfs_pool_offer(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job)
 
 /* True if TID (as FUSE requests give it) is a thread of the inner side. */
 bool sfs_pool_is_walker(const struct sfs_pool *p, pid_t tid);
+
+/* True if TID was a thread of the inner side of a dead worker, and is not gone yet. */
+bool sfs_pool_is_dead_walker(struct sfs_pool *p, pid_t tid);
+
+/* Looks which of those are gone. True while there are some. */
+bool sfs_pool_bury(struct sfs_pool *p);
 
 /* Finishes the queued jobs, their second halves included, and ends all threads. The services must be ending already. */
 void sfs_pool_free(struct sfs_pool *p);

@@ -2,16 +2,24 @@
 #include "session.h"
 
 #include "attach.h"
+#include "handle.h"
+#include "inherit.h"
+#include "keep.h"
 #include "labelnode.h"
+#include "lastwords.h"
+#include "log.h"
+#include "loop.h"
 #include "mountpoint.h"
 #include "moves.h"
 #include "ops.h"
 #include "pool.h"
 #include "recover.h"
 #include "store.h"
+#include "takeover.h"
 #include "trash.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,10 +32,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LOCK_TRIES 1000 /* of ten milliseconds */
+
 struct session {
         struct sfs sfs;
-        void (*ready)(void *data);
-        void *ready_data;
+        const struct sfs_host *host;
         pthread_t control;
         atomic_bool ending; /* the control thread is to end */
         atomic_bool stop_sweep;
@@ -36,11 +45,25 @@ struct session {
         bool answered; /* the mount answered its first request */
 };
 
-static int complain(char *why, int error)
+int sfs_complain(char *why, int error)
 {
         fprintf(stderr, "stratafs: %s\n", why ? why : strerror(abs(error)));
         free(why);
         return 1;
+}
+
+int sfs_session_leave_terminal(void)
+{
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        if (null >= 0) {
+                dup2(null, STDIN_FILENO);
+                dup2(null, STDOUT_FILENO);
+                dup2(null, STDERR_FILENO);
+                if (null > STDERR_FILENO)
+                        close(null);
+        }
+        return chdir("/") < 0 ? -errno : 0;
 }
 
 /* ---- inner services ---- */
@@ -92,7 +115,8 @@ static void done_first(struct sfs_job *job)
         struct session *x = f->x;
 
         if (f->answered)
-                x->ready(x->ready_data);
+                x->host->ready(x->host->data);
+        sfs_attach_inherited(x->sfs.attach);
         pthread_mutex_lock(&x->answer_lock);
         x->answered = true;
         pthread_cond_broadcast(&x->answer_cond);
@@ -131,6 +155,7 @@ static void *control_main(void *arg)
                         take_down(x);
                         break;
                 }
+                sfs_takeover_tick(&x->sfs);
                 sfs_attach_tick(x->sfs.attach);
         }
         return NULL;
@@ -162,28 +187,39 @@ static void raise_fd_limit(void)
 
 /* ---- start, loop, end ---- */
 
-static int serve(struct session *x, int hidden_fd)
+/* What the inner side must not hold: /dev/fuse, the pipe that tells our end, and the lock of the store. */
+static int start_pool(struct session *x)
 {
         static const sfs_service services[] = { service_trash, service_sweep };
-        int hidden[] = { fuse_session_fd(x->sfs.se), hidden_fd, STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO };
-        struct fuse_loop_config *config;
+        int hidden[6] = { fuse_session_fd(x->sfs.se), x->sfs.store->lock_fd };
+        unsigned n = 2;
+
+        if (x->host->hidden_fd >= 0)
+                hidden[n++] = x->host->hidden_fd;
+        for (int fd = STDIN_FILENO; x->host->background && fd <= STDERR_FILENO; fd++)
+                hidden[n++] = fd;
+        return sfs_pool_new(hidden, n, services, 2, x, x->sfs.keep, &x->sfs.pool);
+}
+
+static int serve(struct session *x)
+{
         struct first_job *first = calloc(1, sizeof(*first));
         int r;
 
-        r = first ? sfs_pool_new(hidden, hidden_fd < 0 ? 1 : 5, services, 2, x, &x->sfs.pool) : -ENOMEM;
-        if (r < 0)
+        r = first ? start_pool(x) : -ENOMEM;
+        if (r < 0) {
+                free(first);
                 return r;
-        config = fuse_loop_cfg_create();
+        }
         *first = (struct first_job){ .job = { run_first, done_first, NULL }, .x = x };
         sfs_pool_submit(x->sfs.pool, SFS_LANE_MOUNT, &first->job);
         r = -pthread_create(&x->control, NULL, control_main, x);
         if (r == 0) {
-                r = fuse_session_loop_mt(x->sfs.se, config);
+                r = sfs_loop_run(&x->sfs);
                 atomic_store(&x->ending, true);
                 pthread_kill(x->control, SIGUSR1);
                 pthread_join(x->control, NULL);
         }
-        fuse_loop_cfg_destroy(config);
         atomic_store(&x->stop_sweep, true);
         pthread_mutex_lock(&x->answer_lock);
         pthread_cond_broadcast(&x->answer_cond);
@@ -192,8 +228,22 @@ static int serve(struct session *x, int hidden_fd)
         return r < 0 ? r : 0;
 }
 
-/* libfuse looks at the options first, so that a mistake there leaves no new store behind. */
-static int open_session(struct sfs *sfs, struct sfs_options *o, char **why)
+/* libfuse takes its options out of the list that it reads. */
+static struct fuse_session *new_session(const struct fuse_args *from, struct sfs *sfs)
+{
+        struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+        struct fuse_session *ret = NULL;
+        int r = 0;
+
+        for (int i = 0; i < from->argc && r == 0; i++)
+                r = fuse_opt_add_arg(&args, from->argv[i]);
+        if (r == 0)
+                ret = fuse_session_new(&args, &sfs_ops, sizeof(sfs_ops), sfs);
+        fuse_opt_free_args(&args);
+        return ret;
+}
+
+static int check_store(struct sfs_options *o, char **why)
 {
         char *store = NULL;
         int r = strata_store_check_path(o->store, why);
@@ -207,69 +257,154 @@ static int open_session(struct sfs *sfs, struct sfs_options *o, char **why)
         if (r == 0)
                 r = strata_store_check_path(store, why);
         if (r == 0)
-                r = sfs_mountpoint_check_store(sfs->mnt, store, why);
+                r = sfs_mountpoint_check_store(o->mountpoint, store, why);
         if (r == 0)
                 r = sfs_options_complete(o, store);
-        free(store);
+        if (r < 0) {
+                free(store);
+                return r;
+        }
+        free(o->store);
+        o->store = store;
+        return 0;
+}
+
+/* libfuse looks at the options before anything is made, so that a mistake there leaves no new store behind. */
+int sfs_session_check(struct sfs_options *o, char **why)
+{
+        char *mnt;
+        int r;
+
+        *why = NULL;
+        r = sfs_mountpoint_prepare(o->mountpoint, &o->inherited, &mnt, why);
         if (r < 0)
                 return r;
-        sfs->se = fuse_session_new(&o->fuse, &sfs_ops, sizeof(sfs_ops), sfs);
-        if (!sfs->se) {
-                *why = strdup("can't go on with these options; see `stratafs -h`");
-                return -EINVAL; /* libfuse has said which */
-        }
+        free(o->mountpoint);
+        o->mountpoint = mnt;
+        return sfs_session_check_resumed(o, why);
+}
+
+int sfs_session_check_resumed(struct sfs_options *o, char **why)
+{
+        struct fuse_session *trial;
+        int r;
+
+        *why = NULL;
+        r = check_store(o, why);
+        if (r < 0)
+                return r;
+        trial = new_session(&o->fuse, NULL);
+        if (!trial)
+                return -EINVAL; /* libfuse has said why */
+        fuse_session_destroy(trial);
         return 0;
+}
+
+/* A worker that was killed may hold the store for a moment longer. */
+static int open_store(struct session *x, struct sfs_options *o, char **why)
+{
+        const struct timespec pause = { .tv_nsec = 10000000 };
+        int r = strata_open(o->store, &o->config, &x->sfs.store, why);
+
+        for (int tries = 0; tries < LOCK_TRIES && r == -EBUSY && x->sfs.generation > 1; tries++) {
+                nanosleep(&pause, NULL);
+                free(*why);
+                r = strata_open(o->store, &o->config, &x->sfs.store, why);
+        }
+        return r;
 }
 
 static int open_all(struct session *x, struct sfs_options *o, char **why)
 {
         struct sfs *sfs = &x->sfs;
-        int r;
+        int r = 0;
 
-        r = sfs_mountpoint_prepare(o->mountpoint, &sfs->mnt, why);
-        if (r == 0)
-                r = open_session(sfs, o, why);
-        if (r == 0)
-                r = strata_open(o->store, &o->config, &sfs->store, why);
+        sfs->mnt = strdup(o->mountpoint);
+        sfs->se = new_session(&o->fuse, sfs);
+        if (!sfs->mnt || !sfs->se)
+                return -ENOMEM;
+        r = open_store(x, o, why);
         if (r == 0)
                 r = sfs_mountpoint_check_store(sfs->mnt, sfs->store->path, why);
         if (r == 0)
-                r = sfs_labels_new(&sfs->labels);
+                r = sfs_labels_new(sfs->keep, &sfs->labels);
         if (r == 0)
                 r = sfs_attach_new(sfs, &sfs->attach);
+        if (r == 0)
+                r = sfs_takeover_begin(sfs);
+        if (r == 0) {
+                sfs_inherit_hand_over(sfs, o->inherited);
+                sfs_inherit_free(o->inherited);
+                o->inherited = NULL;
+        }
         return r;
 }
 
-int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data, int hidden_fd)
+static int mount_session(struct session *x, const struct sfs_host *host)
 {
-        struct session x = { .ready = ready, .ready_data = data };
-        struct sfs *sfs = &x.sfs;
-        char *why = NULL;
-        int r, status = 1;
+        char path[32];
 
-        pthread_mutex_init(&x.answer_lock, NULL);
-        pthread_cond_init(&x.answer_cond, NULL);
+        if (host->fuse_fd < 0)
+                return fuse_session_mount(x->sfs.se, x->sfs.mnt);
+        snprintf(path, sizeof(path), "/dev/fd/%d", host->fuse_fd);
+        return fuse_session_mount(x->sfs.se, path);
+}
+
+static void session_init(struct session *x, const struct sfs_options *o, const struct sfs_host *host)
+{
+        struct sfs *sfs = &x->sfs;
+
+        x->host = host;
+        pthread_mutex_init(&x->answer_lock, NULL);
+        pthread_cond_init(&x->answer_cond, NULL);
         pthread_mutex_init(&sfs->moves_lock, NULL);
-        block_signals();
-        raise_fd_limit();
-        umask(0);
+        pthread_mutex_init(&sfs->adopted_lock, NULL);
         sfs->expire = o->expire;
         sfs->max_layer = o->max_layer;
         sfs->uid = getuid();
         sfs->gid = getgid();
+        sfs->keep = host->keep;
+        if (host->keep) {
+                sfs_keep_begin(host->keep);
+                sfs->generation = atomic_load(&host->keep->generation);
+        }
+}
+
+static void log_start(struct session *x)
+{
+        if (x->host->no_keeper)
+                strata_log_add(x->sfs.store->log, "start", "keeper", NULL, ENOSYS,
+                               "this kernel can't hand requests out again (Linux before 6.9): a kill of this program "
+                               "ends the mount, as with -o keeper=off");
+        if (x->sfs.generation > 1)
+                strata_log_add(x->sfs.store->log, "start", "worker", NULL, 0,
+                               "process %d goes on where another one ended; it is number %u", (int)getpid(),
+                               x->sfs.generation);
+        sfs_lastwords_tell(x->sfs.store);
+}
+
+int sfs_session_run(struct sfs_options *o, const struct sfs_host *host)
+{
+        struct session x = { .host = host };
+        struct sfs *sfs = &x.sfs;
+        char *why = NULL;
+        int r, status = 1;
+
+        block_signals();
+        raise_fd_limit();
+        umask(0);
+        session_init(&x, o, host);
         r = open_all(&x, o, &why);
         if (r < 0) {
-                if (sfs->se || r != -EINVAL || !why || !strstr(why, "these options"))
-                        complain(why, r);
-                else
-                        free(why);
+                sfs_complain(why, r);
                 goto out;
         }
-        if (fuse_session_mount(sfs->se, sfs->mnt) < 0)
+        log_start(&x);
+        if (mount_session(&x, host) < 0)
                 goto out; /* libfuse has said why */
-        r = serve(&x, hidden_fd);
+        r = serve(&x);
         if (r < 0) {
-                complain(NULL, r);
+                sfs_complain(NULL, r);
                 fuse_session_unmount(sfs->se); /* or the pool's threads would wait for answers */
         } else {
                 status = 0;
@@ -279,6 +414,8 @@ int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data
 out:
         if (sfs->se)
                 fuse_session_destroy(sfs->se);
+        sfs_takeover_free(sfs);
+        sfs_handles_free(sfs);
         sfs_attach_free(sfs->attach);
         sfs_labels_free(sfs->labels);
         sfs_moves_free(sfs);

@@ -5,10 +5,39 @@
 
 #include "options.h"
 
+struct sfs_keep;
+
+/* What a session is run by: the program itself, or a worker of the keeper (keeper.h). */
+struct sfs_host {
+        void (*ready)(void *data); /* called once the mount answers */
+        void *data;
+        int hidden_fd;         /* that the inner side is not to hold, or -1 */
+        bool background;       /* nor the standard files */
+        int fuse_fd;           /* mounted already, then the session's own; or -1 */
+        struct sfs_keep *keep; /* NULL without a keeper */
+        bool no_keeper;        /* there is none, as the kernel is too old for it: to be told in the log */
+};
+
 /*
- * Opens the store, mounts, serves until the mount is gone or SIGTERM or SIGINT comes. READY is called once the mount
- * answers. Returns the program's exit status; what went wrong is on stderr.
+ * Looks at everything that can be seen before anything is made: mount point, store path, options. On success the
+ * options' paths are absolute, and libfuse's part of them is complete. 0, or -errno with *WHY, one line for the user
+ * (the caller's; NULL if it was told already).
  */
-int sfs_session_run(struct sfs_options *o, void (*ready)(void *data), void *data, int hidden_fd);
+int sfs_session_check(struct sfs_options *o, char **why);
+
+/* The same for a mount that is served already, and whose paths are absolute. */
+int sfs_session_check_resumed(struct sfs_options *o, char **why);
+
+/*
+ * Opens the store, mounts, serves until the mount is gone or SIGTERM or SIGINT comes. sfs_session_check() was called.
+ * Returns the program's exit status; what went wrong is on stderr.
+ */
+int sfs_session_run(struct sfs_options *o, const struct sfs_host *host);
+
+/* Leads the standard files to /dev/null and leaves the working directory. 0 or -errno. */
+int sfs_session_leave_terminal(void);
+
+/* Says on stderr what went wrong: *WHY if there is one, which is freed. Returns the exit status, 1. */
+int sfs_complain(char *why, int error);
 
 #endif

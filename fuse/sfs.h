@@ -13,8 +13,11 @@
 #include <stdint.h>
 
 struct sfs_attach;
+struct sfs_adopted;
+struct sfs_keep;
 struct sfs_labels;
 struct sfs_move;
+struct sfs_past;
 struct sfs_pool;
 
 struct sfs {
@@ -28,6 +31,13 @@ struct sfs {
         uint64_t max_layer; /* bytes of an imported layer, unpacked; 0: no limit */
         uid_t uid;          /* owner of all control files */
         gid_t gid;
+
+        struct sfs_keep *keep; /* what outlives this process, or NULL without a keeper: keep.h */
+        unsigned generation;   /* of this worker; 0 without a keeper */
+        struct sfs_past *past; /* what workers before left to do, or NULL: takeover.h */
+
+        pthread_mutex_t adopted_lock; /* protects ADOPTED; a leaf lock */
+        struct sfs_adopted *adopted;  /* open files of workers before: handle.h */
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
         struct sfs_move *moves;     /* names that are changing: moves.h */

@@ -272,25 +272,26 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
 static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX + 16];
-        struct strata_op op;
         int r = STRATA_CHECK_LEFT;
+        bool found;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/meta.new", id);
-        if (faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 || strata_op_begin(s, &op, id) < 0)
-                return; /* while a step is under way, it is that step's */
-        if (faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-                if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
-                        pthread_mutex_lock(&s->names);
-                        if (!strata_record_settle(s, id))
-                                strata_record_discard(s, id);
-                        strata_index_drop(s->index, id);
-                        pthread_mutex_unlock(&s->names);
-                        r = faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : -EIO;
-                }
-                layer_path(id, "/meta.new", path);
-                strata_check_tell(c, r, 0, path, "the record of a step that a crash cut off");
+        if (faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return;
+        /* No claim, which a mover would see as EBUSY: while a step is under way, the record is that step's. */
+        pthread_mutex_lock(&s->names);
+        found = !strata_op_is_under_way(s, id) && faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        if (found && strata_check_wants(c, STRATA_CHECK_CRASH)) {
+                if (!strata_record_settle(s, id))
+                        strata_record_discard(s, id);
+                strata_index_drop(s->index, id);
+                r = faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : -EIO;
         }
-        strata_op_end(s, &op);
+        pthread_mutex_unlock(&s->names);
+        if (!found)
+                return;
+        layer_path(id, "/meta.new", path);
+        strata_check_tell(c, r, 0, path, "the record of a step that a crash cut off");
 }
 
 void strata_check_layer(struct strata *s, struct strata_check *c, const void *what)

@@ -9,15 +9,21 @@
 #include <stdio.h>
 #include <string.h>
 
+bool strata_op_is_under_way(struct strata *s, uint64_t id)
+{
+        for (struct strata_op *o = s->ops; o; o = o->next)
+                if (o->id == id)
+                        return true;
+        return false;
+}
+
 int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id)
 {
-        int r = 0;
+        int r;
 
         op->id = id;
         pthread_mutex_lock(&s->names);
-        for (struct strata_op *o = s->ops; o; o = o->next)
-                if (o->id == id)
-                        r = -EBUSY;
+        r = strata_op_is_under_way(s, id) ? -EBUSY : 0;
         if (r == 0) {
                 op->next = s->ops;
                 s->ops = op;

@@ -21,6 +21,9 @@ int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id);
 int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_kind kind, const char *name,
                           struct strata_info *ret);
 
+/* True if somebody holds it; NAMES is held by the caller, so that nobody comes in between. */
+bool strata_op_is_under_way(struct strata *s, uint64_t id);
+
 /* Ends a claim. */
 void strata_op_end(struct strata *s, struct strata_op *op);
 

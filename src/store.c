@@ -100,8 +100,9 @@ static int take_lock(struct strata *s, char **why)
 /* Called again by whoever goes to the background: the pid in the lock file is for the message only. */
 static void note_pid(struct strata *s)
 {
-        char pid[24];
-        int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+        char pid[256];
+        int n = snprintf(pid, sizeof(pid), "%d\n%s", (int)(s->config.owner ? s->config.owner : getpid()),
+                         s->config.lock_note ? s->config.lock_note : "");
 
         if (ftruncate(s->lock_fd, 0) == 0 && pwrite(s->lock_fd, pid, (size_t)n, 0) < 0)
                 return;
@@ -285,6 +286,16 @@ int strata_next_id(struct strata *s, uint64_t *ret)
                 *ret = s->next_id++;
         pthread_mutex_unlock(&s->ids);
         return r;
+}
+
+uint64_t strata_least_id(struct strata *s)
+{
+        uint64_t ret;
+
+        pthread_mutex_lock(&s->ids);
+        ret = s->next_id;
+        pthread_mutex_unlock(&s->ids);
+        return ret;
 }
 
 /* Removes the mark of a clean end, so that a crash from here on is seen at the next start. */

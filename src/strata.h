@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct strata_index;
 struct strata_log;
@@ -20,11 +21,13 @@ struct strata_op;
 struct strata_trash;
 
 struct strata_config {
-        bool durable;         /* a commit returns when all of it is on the disk */
-        bool volatile_mounts; /* active snapshots are mounted volatile: no fsync inside */
-        bool old_mount_api;   /* mount(2) even where the kernel has the new mount API */
-        bool restrict_mounts; /* all mounts nosuid,nodev, not only those of snapshots */
-        bool read_only;       /* all mounts read-only */
+        bool durable;          /* a commit returns when all of it is on the disk */
+        bool volatile_mounts;  /* active snapshots are mounted volatile: no fsync inside */
+        bool old_mount_api;    /* mount(2) even where the kernel has the new mount API */
+        bool restrict_mounts;  /* all mounts nosuid,nodev, not only those of snapshots */
+        bool read_only;        /* all mounts read-only */
+        const char *lock_note; /* more lines for the lock file, or NULL */
+        pid_t owner;           /* whom to end to have the store free, for the message; 0: this process */
 };
 
 struct strata {
@@ -80,6 +83,9 @@ void strata_close_check(struct strata *s);
 
 /* A fresh ID, never given out before. */
 int strata_next_id(struct strata *s, uint64_t *ret);
+
+/* The least ID that strata_next_id() may give from now on. */
+uint64_t strata_least_id(struct strata *s);
 
 /* "layers/ID" and the like: room for a 20-digit number and a short suffix. */
 #define STRATA_ID_PATH_MAX 48

@@ -39,6 +39,8 @@
 #   new_base                makes only the folders
 #   start_program [OPTIONS] starts the program on $STORE and $MNT in the foreground mode, waits until it answers;
 #                           $PID is its process, $ERRORS the file with what it wrote to stderr
+#   worker                  prints the process that serves: the child of $PID, or $PID itself without a keeper
+#   kill_worker             SIGKILL to it alone, and waits until its keeper has started another one
 #   stop_program            umount -R, waits for the end; status is its exit status
 #   kill_program            SIGKILL to $PID and what it forked, then clears the dead mount away
 #   restart [OPTIONS]       stop_program and start_program; without OPTIONS those of before
@@ -355,9 +357,38 @@ stop_program() {
     return "$status"
 }
 
+worker() {
+    local child=
+    read -r child _ <"/proc/$PID/task/$PID/children"
+    echo "${child:-$PID}"
+}
+
+replaced() {
+    local now
+    now=$(worker)
+    [ "$now" != "$1" ] && [ "$now" != "$PID" ]
+}
+
+kill_worker() {
+    local old
+    old=$(worker)
+    kill -KILL "$old"
+    wait_until 30 replaced "$old"
+}
+
+# The processes that $1 forked, and those that they forked
+descendants() {
+    local pid
+    # shellcheck disable=SC2013
+    for pid in $(cat "/proc/$1"/task/*/children 2>/dev/null); do
+        echo "$pid"
+        descendants "$pid"
+    done
+}
+
 kill_program() {
     local children
-    children=$(cat /proc/"$PID"/task/*/children)
+    children=$(descendants "$PID")
     # shellcheck disable=SC2086
     kill -KILL "$PID" $children 2>/dev/null
     reap "$PID"

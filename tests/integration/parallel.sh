@@ -12,7 +12,7 @@ ROUNDS=25
 new_mount
 snapshot base
 
-descriptors() { find "/proc/$PID/fd" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
+descriptors() { find "/proc/$(worker)/fd" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
 as_few_descriptors() { [ "$(descriptors)" -le "$1" ]; }
 only() { [ "$(overlays)" -le "$1" ]; }
 
@@ -88,7 +88,7 @@ is "warm-up: all can be removed" "$(cat "$BASE/removed")" ""
 ok "the store settles" wait_until 100 settled
 is "one layer is left" "$(leftovers | head -n 1) $(count "$STORE/layers")" "links: 1 1"
 fds=$(descriptors)
-threads=$(find "/proc/$PID/task" -mindepth 1 -maxdepth 1 | wc -l)
+threads=$(find "/proc/$(worker)/task" -mindepth 1 -maxdepth 1 | wc -l)
 
 all_workers >"$BASE/outcome"
 is "no step fails in $((WORKERS * ROUNDS)) rounds of $WORKERS processes" "$(grep failed "$BASE/outcome" | head -n 20)" ""
@@ -124,8 +124,8 @@ remove_listed >"$BASE/removed"
 ok "no mount is left" only 1
 ok "the store is settled" wait_until 100 settled
 ok "no more descriptors than before ($fds)" wait_until 30 as_few_descriptors "$fds"
-is "descriptors" "$(as_few_descriptors "$fds" || ls -l "/proc/$PID/fd")" ""
-ok "nor many more threads ($threads)" test "$(find "/proc/$PID/task" -mindepth 1 -maxdepth 1 | wc -l)" -le $((threads + 10))
+is "descriptors" "$(as_few_descriptors "$fds" || ls -l "/proc/$(worker)/fd")" ""
+ok "nor many more threads ($threads)" test "$(find "/proc/$(worker)/task" -mindepth 1 -maxdepth 1 | wc -l)" -le $((threads + 10))
 
 # ---- races for one name --------------------------------------------------
 

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loop.h"
+
+#include "keep.h"
+#include "pool.h"
+#include "takeover.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define THREADS 10 /* as libfuse has them at most */
+
+/* Linux 6.9, include/uapi/linux/fuse.h; the headers at hand may be older. */
+#define NOTIFY_RESEND 7
+#define UNIQUE_RESEND (UINT64_C(1) << 63)
+
+/* What this thread is at. Per thread, as libfuse hands no place for it through to the handlers. */
+static _Thread_local struct {
+        uint64_t unique;
+        bool resent;
+} current;
+
+uint64_t sfs_loop_unique(void)
+{
+        return current.unique;
+}
+
+bool sfs_loop_resent(void)
+{
+        return current.resent;
+}
+
+int sfs_loop_resend(int fd)
+{
+        const struct fuse_out_header out = { .len = sizeof(out), .error = NOTIFY_RESEND };
+
+        return write(fd, &out, sizeof(out)) < 0 ? -errno : 0;
+}
+
+/*
+ * A thread of a dead worker, asleep in the midst of a system call until it is answered. EINTR ends that call before it
+ * comes to anything, and is one of the two errors for which the kernel keeps the name that was asked about.
+ */
+static bool is_from_the_dead(struct sfs *sfs, const struct fuse_in_header *in)
+{
+        struct fuse_out_header out = { .len = sizeof(out), .error = -EINTR, .unique = in->unique };
+
+        if ((in->opcode != FUSE_LOOKUP && in->opcode != FUSE_GETATTR) ||
+            !sfs_pool_is_dead_walker(sfs->pool, (pid_t)in->pid))
+                return false;
+        return write(fuse_session_fd(sfs->se), &out, sizeof(out)) >= 0 || errno == ENOENT;
+}
+
+static void keep_init(struct sfs_keep *k, const struct fuse_buf *buf)
+{
+        if (!k || buf->size > sizeof(k->init) || atomic_load(&k->init_size))
+                return;
+        memcpy(k->init, buf->mem, buf->size);
+        atomic_store(&k->init_size, buf->size);
+}
+
+static void process(struct sfs *sfs, struct fuse_buf *buf)
+{
+        const struct fuse_in_header *in = buf->mem;
+
+        /* Not through a pipe: op_init() sees to that. */
+        if (!(buf->flags & FUSE_BUF_IS_FD) && buf->size >= sizeof(*in)) {
+                if (is_from_the_dead(sfs, in))
+                        return;
+                if (in->opcode == FUSE_INIT)
+                        keep_init(sfs->keep, buf);
+                current.unique = in->unique & ~UNIQUE_RESEND;
+                current.resent = in->unique & UNIQUE_RESEND;
+        }
+        fuse_session_process_buf(sfs->se, buf);
+        current.unique = 0;
+        current.resent = false;
+}
+
+/* A request received before the loop ran. */
+struct first {
+        struct fuse_buf buf;
+        struct first *next;
+};
+
+struct loop {
+        struct sfs *sfs;
+        pthread_mutex_t lock; /* protects FIRST; a leaf lock */
+        struct first *first;
+};
+
+static struct first *take_first(struct loop *l)
+{
+        struct first *f;
+
+        pthread_mutex_lock(&l->lock);
+        f = l->first;
+        if (f)
+                l->first = f->next;
+        pthread_mutex_unlock(&l->lock);
+        return f;
+}
+
+static void free_first(struct first *f)
+{
+        free(f->buf.mem);
+        free(f);
+}
+
+static void *loop_main(void *arg)
+{
+        struct loop *l = arg;
+        struct fuse_session *se = l->sfs->se;
+        struct fuse_buf buf = { .mem = NULL };
+        struct first *f;
+        int r;
+
+        while ((f = take_first(l))) {
+                process(l->sfs, &f->buf);
+                free_first(f);
+        }
+        while (!fuse_session_exited(se)) {
+                r = fuse_session_receive_buf(se, &buf);
+                if (r == -EINTR)
+                        continue;
+                if (r <= 0) {
+                        fuse_session_exit(se);
+                        break;
+                }
+                process(l->sfs, &buf);
+        }
+        free(buf.mem);
+        return NULL;
+}
+
+/* ---- the first moments of a takeover ---- */
+
+static bool is_next_ready(int fd)
+{
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+
+        return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+/* True if BUF is a request of now: the kernel puts those that it hands out again before all that wait. */
+static bool is_new(const struct fuse_buf *buf)
+{
+        const struct fuse_in_header *in = buf->mem;
+
+        return !(in->unique & UNIQUE_RESEND) && in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET &&
+               in->opcode != FUSE_INTERRUPT;
+}
+
+/* Puts a copy of BUF at *END; false when out of memory. */
+static bool put_aside(const struct fuse_buf *buf, struct first ***end)
+{
+        struct first *f = calloc(1, sizeof(*f));
+
+        if (f)
+                f->buf.mem = malloc(buf->size);
+        if (!f || !f->buf.mem) {
+                free(f);
+                return false;
+        }
+        memcpy(f->buf.mem, buf->mem, buf->size);
+        f->buf.size = buf->size;
+        **end = f;
+        *end = &f->next;
+        return true;
+}
+
+/*
+ * Receives all that the dead worker had not answered before any of it is processed: only then it is known what of its
+ * notes is still to be done, and what it had answered in its last instant.
+ */
+static void receive_first(struct loop *l)
+{
+        struct fuse_session *se = l->sfs->se;
+        struct fuse_buf buf = { .mem = NULL };
+        struct first **end = &l->first;
+
+        while (is_next_ready(fuse_session_fd(se)) && fuse_session_receive_buf(se, &buf) > 0) {
+                const struct fuse_in_header *in = buf.mem;
+
+                if (in->unique & UNIQUE_RESEND)
+                        (void)sfs_keep_resumed(l->sfs->keep, in->unique & ~UNIQUE_RESEND);
+                if (!put_aside(&buf, &end))
+                        process(l->sfs, &buf);
+                if (is_new(&buf))
+                        break;
+        }
+        free(buf.mem);
+        sfs_takeover_settle(l->sfs);
+}
+
+/* The last worker is dead; nothing was received yet. */
+static int take_over(struct loop *l)
+{
+        struct sfs_keep *k = l->sfs->keep;
+        struct fuse_buf buf = { .size = k ? atomic_load(&k->init_size) : 0 };
+        char init[SFS_KEEP_INIT];
+        int r;
+
+        if (!k || l->sfs->generation < 2)
+                return 0;
+        if (buf.size) {
+                /* The reply is refused with ENOENT if a worker before has given it. */
+                memcpy(init, k->init, buf.size);
+                buf.mem = init;
+                fuse_session_process_buf(l->sfs->se, &buf);
+        }
+        r = sfs_loop_resend(fuse_session_fd(l->sfs->se));
+        if (r == 0)
+                receive_first(l);
+        return r;
+}
+
+int sfs_loop_run(struct sfs *sfs)
+{
+        struct loop l = { .sfs = sfs };
+        pthread_t threads[THREADS];
+        struct first *f;
+        unsigned n = 0;
+        int r;
+
+        pthread_mutex_init(&l.lock, NULL);
+        r = take_over(&l);
+        while (n < THREADS && r == 0) {
+                r = -pthread_create(&threads[n], NULL, loop_main, &l);
+                if (r == 0)
+                        n++;
+        }
+        if (n)
+                r = 0; /* fewer do as well */
+        for (unsigned i = 0; i < n; i++)
+                pthread_join(threads[i], NULL);
+        while ((f = take_first(&l)))
+                free_first(f);
+        pthread_mutex_destroy(&l.lock);
+        return r;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop that receives requests. libfuse's own can't tell what a takeover needs to know: whether a request was handed
+ * out to a worker before, and which one it is.
+ */
+#ifndef SFS_LOOP_H
+#define SFS_LOOP_H
+
+#include "sfs.h"
+
+/*
+ * Serves until the connection ends or the session exits. With a keeper: the first worker's INIT is kept, a later one is
+ * fed with it, and has the kernel hand out again what the last one had not answered. 0 or -errno.
+ */
+int sfs_loop_run(struct sfs *sfs);
+
+/* The number of the request that this thread is at, as the kernel gave it first; 0 outside a request. */
+uint64_t sfs_loop_unique(void);
+
+/* True if that request was handed out before, to a worker that died before it answered. */
+bool sfs_loop_resent(void);
+
+/* Asks the kernel to hand out again what is not answered. -EINVAL before Linux 6.9, which can't. */
+int sfs_loop_resend(int fd);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mounts.h"
+
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+/* Undoes the octal escapes of mountinfo, in place: proc_pid_mountinfo(5). */
+static void unescape(char *s)
+{
+        char *to = s;
+
+        for (; *s; s++) {
+                if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
+                    s[3] <= '7') {
+                        *to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+                        s += 3;
+                } else {
+                        *to++ = *s;
+                }
+        }
+        *to = '\0';
+}
+
+/* Splits PATH, absolute, if it is MNT/FOLDER/NAME/fs. NAME is cut out of it. */
+static bool split_path(const char *mnt, char *path, enum strata_kind *kind, char **name)
+{
+        size_t len = strlen(mnt);
+        char *folder = path + len + 1, *slash, *tail;
+
+        if (strncmp(path, mnt, len) != 0 || path[len] != '/')
+                return false;
+        slash = strchr(folder, '/');
+        tail = slash ? strchr(slash + 1, '/') : NULL;
+        if (!tail || strcmp(tail, "/fs") != 0)
+                return false;
+        *slash = *tail = '\0';
+        *name = slash + 1;
+        for (int k = 0; k < STRATA_KINDS; k++) {
+                if (strcmp(strata_kind_folder(k), folder) == 0) {
+                        *kind = k;
+                        return true;
+                }
+        }
+        return false;
+}
+
+static void look_at(const char *mnt, const char *line, void (*found)(const struct sfs_mounted *m, void *data),
+                    void *data)
+{
+        char path[4096 * 4 + 1], cut[sizeof(path)], type[64], *name;
+        struct sfs_mounted m = { .path = path };
+        const char *dash = strstr(line, " - ");
+        unsigned major, minor;
+
+        if (!dash || sscanf(dash + 3, "%63s", type) != 1 || strcmp(type, "overlay") != 0 ||
+            sscanf(line, "%*d %*d %u:%u %*s %16384s", &major, &minor, path) != 3)
+                return;
+        unescape(path);
+        memcpy(cut, path, strlen(path) + 1);
+        if (!split_path(mnt, cut, &m.kind, &name))
+                return;
+        m.name = name;
+        m.dev = makedev(major, minor);
+        found(&m, data);
+}
+
+int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data)
+{
+        FILE *f = fopen("/proc/self/mountinfo", "re");
+        cleanup_free char *line = NULL;
+        size_t size = 0;
+
+        if (!f)
+                return -errno;
+        while (getline(&line, &size, f) > 0)
+                look_at(mnt, line, found, data);
+        fclose(f);
+        return 0;
+}

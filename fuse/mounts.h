@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the kernel has mounted on the fs/ of entries, read from its table of mounts: that asks no file system. */
+#ifndef SFS_MOUNTS_H
+#define SFS_MOUNTS_H
+
+#include "entry.h"
+
+#include <sys/types.h>
+
+struct sfs_mounted {
+        const char *path; /* MNT/FOLDER/NAME/fs */
+        enum strata_kind kind;
+        const char *name; /* as the kernel knows it */
+        dev_t dev;
+};
+
+/* Calls FOUND for each overlay mounted on an fs/ below MNT, an absolute path. 0 or -errno. */
+int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data);
+
+#endif

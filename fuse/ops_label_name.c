@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names of labels: removal and renaming, each a job. */
+#include "keep.h"
+#include "label.h"
+#include "labeljob.h"
+#include "labelnode.h"
+#include "log.h"
+#include "loop.h"
+#include "node.h"
+#include "ops.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * A label that was created, and whose close is not through yet: it is not in the store, but there for everybody. From
+ * now on that close sets nothing.
+ */
+static int remove_begun(struct sfs_label_job *l, uint64_t id)
+{
+        struct sfs_labels *labels = l->sfs->labels;
+        uint64_t node;
+
+        if (sfs_labels_lookup_begun(labels, id, l->name, &node) < 0)
+                return -ENOENT;
+        sfs_labels_remove(labels, id, l->name);
+        sfs_labels_forget(labels, node, 1);
+        (void)strata_label_remove(l->sfs->store, id, l->name); /* it may have been set just before */
+        return 0;
+}
+
+static void run_remove(struct sfs_job *job)
+{
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
+        uint64_t id = sfs_node_id(l->node);
+
+        l->result = strata_label_remove(l->sfs->store, id, l->name);
+        if (l->result == -ENOENT)
+                l->result = remove_begun(l, id);
+        if (l->result == -ENOENT && l->resumed)
+                l->result = 0; /* the worker before has done it */
+        if (l->result == 0)
+                sfs_label_touch_entry(l, id);
+}
+
+static void run_rename(struct sfs_job *job)
+{
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
+        uint64_t id = sfs_node_id(l->node), size;
+        struct timespec mtime;
+
+        if (l->resumed && strata_label_stat(l->sfs->store, id, l->name, &size, &mtime) == -ENOENT) {
+                sfs_label_touch_entry(l, id); /* the worker before has renamed it */
+                return;
+        }
+        if ((l->flags & RENAME_NOREPLACE) && strata_label_stat(l->sfs->store, id, l->newname, &size, &mtime) == 0) {
+                l->why = "there is a label of that name";
+                l->result = -EEXIST;
+                return;
+        }
+        l->result = strata_label_rename(l->sfs->store, id, l->name, l->newname);
+        if (l->result == 0)
+                sfs_label_touch_entry(l, id);
+}
+
+static void done_remove(struct sfs_job *job)
+{
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
+        char path[SFS_PATH_MAX];
+
+        if (l->result == 0)
+                sfs_labels_remove(l->sfs->labels, sfs_node_id(l->node), l->name);
+        else
+                strata_log_add(l->sfs->store->log, "unlink", sfs_op_path(l->sfs, l->node, l->name, path, sizeof(path)),
+                               NULL, l->result, "%s", strerror(-l->result));
+        sfs_label_done_reply(job);
+}
+
+static void log_rename(struct sfs *sfs, uint64_t parent, const char *name, uint64_t newparent, const char *newname,
+                       int error, const char *why)
+{
+        char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
+
+        strata_log_add(sfs->store->log, "rename", sfs_op_path(sfs, parent, name, path, sizeof(path)),
+                       sfs_op_path(sfs, newparent, newname, path2, sizeof(path2)), error, "%s",
+                       why ? why : strerror(-error));
+}
+
+static void done_rename(struct sfs_job *job)
+{
+        struct sfs_label_job *l = (struct sfs_label_job *)job;
+
+        if (l->result == 0)
+                sfs_labels_rename(l->sfs->labels, sfs_node_id(l->node), l->name, l->newname);
+        else
+                log_rename(l->sfs, l->node, l->name, l->node, l->newname, l->result, l->why);
+        sfs_label_done_reply(job);
+}
+
+/*
+ * Notes that L changes a name that is there, or finds that a dead worker has noted it: it may have been carried out
+ * then. The kernel holds the lock of labels/ meanwhile, so that nobody else changes names there.
+ */
+static void note(struct sfs_label_job *l, enum sfs_note_op op)
+{
+        struct sfs_keep *k = l->sfs->keep;
+        struct timespec mtime;
+        uint64_t size;
+
+        if (sfs_loop_resent())
+                l->note = sfs_keep_resumed(k, sfs_loop_unique());
+        l->resumed = l->note;
+        if (l->note || strata_label_stat(l->sfs->store, sfs_node_id(l->node), l->name, &size, &mtime) < 0)
+                return;
+        l->note = sfs_keep_note(k, op);
+        sfs_keep_publish(l->note, sfs_loop_unique());
+}
+
+void sfs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+        struct sfs_label_job *l;
+
+        if (!sfs_node_is_labels(parent)) {
+                fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "unlink", parent, name));
+                return;
+        }
+        l = sfs_label_job(req, parent, run_remove, done_remove);
+        if (l) {
+                snprintf(l->name, sizeof(l->name), "%s", name);
+                note(l, SFS_NOTE_LABEL_UNLINK);
+                sfs_label_submit(l);
+        }
+}
+
+void sfs_label_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
+                      unsigned flags)
+{
+        const char *why = "a label can be renamed within its own labels/ only";
+        int r = parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE) ? -EPERM : 0;
+        struct sfs_label_job *l;
+
+        if (r == 0)
+                r = strata_name_check(newname, &why);
+        if (r < 0) {
+                log_rename(sfs_of(req), parent, name, newparent, newname, r, why);
+                fuse_reply_err(req, -r);
+                return;
+        }
+        l = sfs_label_job(req, parent, run_rename, done_rename);
+        if (l) {
+                l->flags = flags;
+                snprintf(l->name, sizeof(l->name), "%s", name);
+                snprintf(l->newname, sizeof(l->newname), "%s", newname);
+                note(l, SFS_NOTE_LABEL_RENAME);
+                sfs_label_submit(l);
+        }
+}

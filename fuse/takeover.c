@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "takeover.h"
+
+#include "attach.h"
+#include "log.h"
+#include "loop.h"
+#include "metrics.h"
+#include "mount.h"
+#include "mounts.h"
+#include "moves.h"
+#include "node.h"
+#include "pool.h"
+#include "strata.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define RECENT_SECONDS 5 /* how long what a dead worker held may still be held */
+
+#define PAUSES 200 /* of ten milliseconds */
+
+struct sfs_past {
+        time_t since;
+        bool tidied;                               /* nothing is left to look for in the tick */
+        pthread_mutex_t lock;                      /* protects MOVES; a leaf lock */
+        struct sfs_move *moves[SFS_KEEP_NOTES][2]; /* by note: the old name, and the other one of an exchange */
+};
+
+/* ---- mounts ---- */
+
+/* The entry that the kernel knows as NAME: with a rename under way, the store may have it under another already. */
+static bool find_entry(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id)
+{
+        return sfs_moves_find(sfs, kind, name, 0, id) || strata_entry_find(sfs->store, kind, name, id) == 0;
+}
+
+static void found_mount(const struct sfs_mounted *m, void *data)
+{
+        struct sfs *sfs = data;
+        uint64_t id;
+
+        if (find_entry(sfs, m->kind, m->name, &id))
+                sfs_attach_found(sfs->attach, id, m->kind != STRATA_ACTIVE, m->dev);
+}
+
+static int find_mounts(struct sfs *sfs)
+{
+        return sfs_mounts_each(sfs->mnt, found_mount, sfs);
+}
+
+/* ---- what was under way ---- */
+
+static bool is_move(const struct sfs_note *n)
+{
+        return n->op == SFS_NOTE_COMMIT || n->op == SFS_NOTE_RENAME || n->op == SFS_NOTE_EXCHANGE;
+}
+
+static struct sfs_note *old_note(struct sfs *sfs, unsigned i)
+{
+        struct sfs_note *n = &sfs->keep->notes[i];
+
+        return atomic_load(&n->unique) && n->generation != sfs->generation ? n : NULL;
+}
+
+static void begin_moves(struct sfs *sfs)
+{
+        struct sfs_past *past = sfs->past;
+
+        for (unsigned i = 0; i < SFS_KEEP_NOTES; i++) {
+                struct sfs_note *n = old_note(sfs, i);
+
+                if (!n || !is_move(n))
+                        continue;
+                past->moves[i][0] = sfs_moves_begin(sfs, n->kind, n->name, n->id);
+                if (n->op == SFS_NOTE_EXCHANGE && n->other)
+                        past->moves[i][1] = sfs_moves_begin(sfs, n->to, n->newname, n->other);
+        }
+}
+
+static void end_moves(struct sfs *sfs, unsigned i)
+{
+        struct sfs_move *moves[2];
+
+        pthread_mutex_lock(&sfs->past->lock);
+        memcpy(moves, sfs->past->moves[i], sizeof(moves));
+        memset(sfs->past->moves[i], 0, sizeof(moves));
+        pthread_mutex_unlock(&sfs->past->lock);
+        sfs_moves_end(sfs, moves[0], false);
+        sfs_moves_end(sfs, moves[1], false);
+}
+
+int sfs_takeover_begin(struct sfs *sfs)
+{
+        struct sfs_keep *k = sfs->keep;
+
+        if (!k || sfs->generation < 2)
+                return 0;
+        sfs->past = calloc(1, sizeof(*sfs->past));
+        if (!sfs->past)
+                return -ENOMEM;
+        pthread_mutex_init(&sfs->past->lock, NULL);
+        sfs->past->since = strata_metrics_start().tv_sec;
+        begin_moves(sfs);
+        for (unsigned i = 0; i < SFS_KEEP_TICKETS; i++)
+                if (atomic_load(&k->tickets[i].tid) > 0)
+                        sfs_attach_found_ticket(sfs->attach, atomic_load(&k->tickets[i].id),
+                                                atomic_load(&k->tickets[i].tid));
+        return 0;
+}
+
+void sfs_takeover_free(struct sfs *sfs)
+{
+        if (!sfs->past)
+                return;
+        pthread_mutex_destroy(&sfs->past->lock);
+        free(sfs->past);
+}
+
+bool sfs_takeover_is_recent(struct sfs *sfs)
+{
+        return sfs->past && strata_metrics_start().tv_sec - sfs->past->since <= RECENT_SECONDS;
+}
+
+bool sfs_takeover_pause(struct sfs *sfs, unsigned tries)
+{
+        const struct timespec pause = { .tv_nsec = 10000000 };
+
+        if (tries >= PAUSES || !sfs_takeover_is_recent(sfs))
+                return false;
+        nanosleep(&pause, NULL);
+        return true;
+}
+
+struct sfs_note *sfs_takeover_note(struct sfs *sfs, enum sfs_note_op op, bool *resumed)
+{
+        struct sfs_note *n = sfs_loop_resent() ? sfs_keep_resumed(sfs->keep, sfs_loop_unique()) : NULL;
+
+        *resumed = n;
+        return n ? n : sfs_keep_note(sfs->keep, op);
+}
+
+void sfs_takeover_resume(struct sfs *sfs, const struct sfs_note *n)
+{
+        if (sfs->past)
+                end_moves(sfs, (unsigned)(n - sfs->keep->notes));
+}
+
+/* ---- what nobody asked for again ---- */
+
+struct tidy_job {
+        struct sfs_job job; /* first */
+        struct sfs *sfs;
+        struct sfs_note *note;
+};
+
+/* True if the kernel still has the entry of N under its old name, not another one. */
+static bool is_entry_at(struct sfs *sfs, const struct sfs_note *n)
+{
+        cleanup_free char *path = NULL;
+        struct statx stx;
+
+        return asprintf(&path, "%s/%s/%s", sfs->mnt, strata_kind_folder(n->kind), n->name) >= 0 &&
+               statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_INO, &stx) == 0 &&
+               stx.stx_ino == sfs_node(n->id, SFS_SLOT_ENTRY);
+}
+
+/* A commit: half-way is a frozen mount, or one that is left where the kernel still has the old name. */
+static void run_tidy(struct sfs_job *job)
+{
+        struct tidy_job *t = (struct tidy_job *)job;
+        struct strata *s = t->sfs->store;
+        struct sfs_note *n = t->note;
+        cleanup_free char *path = NULL;
+        struct strata_info info;
+        dev_t dev;
+
+        if (asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
+            !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
+            strata_mount_is_attached(path, &dev) <= 0)
+                return;
+        if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
+                (void)strata_mount_thaw(s, path);
+        } else if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
+                strata_mount_left(s, n->id);
+        }
+}
+
+static void done_tidy(struct sfs_job *job)
+{
+        struct tidy_job *t = (struct tidy_job *)job;
+
+        sfs_keep_end(t->note);
+        free(t);
+}
+
+/* The old name is the store's again at once: if the request was answered, it may be another's by now. */
+static void tidy(struct sfs *sfs, struct sfs_note *n)
+{
+        struct tidy_job *t = n->op == SFS_NOTE_COMMIT ? calloc(1, sizeof(*t)) : NULL;
+
+        end_moves(sfs, (unsigned)(n - sfs->keep->notes));
+        if (!t) {
+                sfs_keep_end(n);
+                return;
+        }
+        *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n };
+        n->generation = sfs->generation;
+        sfs_pool_submit(sfs->pool, SFS_LANE_CHANGE, &t->job);
+}
+
+void sfs_takeover_tick(struct sfs *sfs)
+{
+        if (!sfs->past || sfs->past->tidied)
+                return;
+        if (sfs_pool_bury(sfs->pool))
+                return;
+        (void)find_mounts(sfs); /* what a dead thread was still attaching */
+        sfs->past->tidied = true;
+}
+
+void sfs_takeover_settle(struct sfs *sfs)
+{
+        for (unsigned i = 0; i < SFS_KEEP_NOTES; i++) {
+                struct sfs_note *n = old_note(sfs, i);
+
+                if (n)
+                        tidy(sfs, n);
+        }
+        (void)find_mounts(sfs); /* by the names of now, and those of renames under way */
+}

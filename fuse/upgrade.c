@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "upgrade.h"
+
+#include "keep.h"
+#include "store.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <mntent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_TRIES 3000 /* of ten milliseconds, for the new worker */
+
+const char *sfs_upgrade_layout(char text[SFS_LAYOUT_MAX])
+{
+        snprintf(text, SFS_LAYOUT_MAX, "%d.%zu", SFS_KEEP_VERSION, sizeof(struct sfs_keep));
+        return text;
+}
+
+int sfs_upgrade_program(const char *proc, char *path, size_t size)
+{
+        static const char deleted[] = " (deleted)"; /* proc_pid_exe(5) */
+        char link[64];
+        ssize_t n;
+
+        snprintf(link, sizeof(link), "/proc/%s/exe", proc);
+        n = readlink(link, path, size - 1);
+        if (n < 0)
+                return -errno;
+        path[n] = '\0';
+        if ((size_t)n > strlen(deleted) && strcmp(path + n - strlen(deleted), deleted) == 0)
+                path[(size_t)n - strlen(deleted)] = '\0';
+        return 0;
+}
+
+static int complain(const char *what, const char *more)
+{
+        fprintf(stderr, "stratafs: %s%s\n", what, more);
+        return 1;
+}
+
+int sfs_upgrade_probe(const char *layout, const char *store)
+{
+        cleanup_buf struct strata_buf format = STRATA_BUF_INIT;
+        cleanup_fd int dir = open(store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        char own[SFS_LAYOUT_MAX];
+
+        if (strcmp(layout, sfs_upgrade_layout(own)) != 0)
+                return complain("the installed program can't go on with the memory of the running one; unmount and "
+                                "start it again",
+                                "");
+        if (dir < 0 || strata_io_read_at(dir, "format", 256, &format) < 0 || !format.data)
+                return complain("can't read the format of the store ", store);
+        if (strcmp(format.data, STRATA_STORE_FORMAT) != 0)
+                return complain("the installed program does not know the format of the store ", store);
+        return 0;
+}
+
+int sfs_upgrade_ask(const char *path, const char *store)
+{
+        char layout[SFS_LAYOUT_MAX];
+        int status = 0;
+        pid_t pid, r;
+
+        sfs_upgrade_layout(layout);
+        pid = fork();
+        if (pid == 0) {
+                sigset_t none;
+
+                sigemptyset(&none);
+                sigprocmask(SIG_SETMASK, &none, NULL);
+                execl(path, path, "--probe", layout, store, (char *)NULL);
+                _exit(127);
+        }
+        if (pid < 0)
+                return -errno;
+        while ((r = waitpid(pid, &status, 0)) < 0 && errno == EINTR)
+                ;
+        return r == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPROTO;
+}
+
+/* ---- finding the keeper ---- */
+
+struct running {
+        char *mnt;
+        char *store;
+        int pid;
+        unsigned worker; /* its number */
+        char layout[SFS_LAYOUT_MAX];
+};
+
+/* The store of the stratafs mounted at R->mnt: its source. */
+static int find_store(struct running *r)
+{
+        FILE *mounts = setmntent("/proc/self/mounts", "re");
+        struct mntent *m;
+
+        if (!mounts)
+                return -errno;
+        while ((m = getmntent(mounts))) {
+                if (strcmp(m->mnt_dir, r->mnt) != 0)
+                        continue;
+                free(r->store);
+                r->store = strcmp(m->mnt_type, "fuse.stratafs") == 0 ? strdup(m->mnt_fsname) : NULL;
+        }
+        endmntent(mounts);
+        return r->store ? 0 : -EINVAL;
+}
+
+/* What the one who holds the store says of itself in STORE/lock; -ESRCH if nobody holds it or there is no keeper. */
+static int read_lock(struct running *r)
+{
+        cleanup_fd int dir = open(r->store, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
+        char text[256] = "";
+
+        if (dir < 0)
+                return -errno;
+        fd = openat(dir, "lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        if (pread(fd, text, sizeof(text) - 1, 0) < 0)
+                return -errno;
+        return sscanf(text, "%d\nkeeper %63s\nworker %u", &r->pid, r->layout, &r->worker) == 3 ? 0 : -ESRCH;
+}
+
+/* True if process PID holds a keeper's memory: its number may be another's by now. */
+static bool is_keeper(int pid)
+{
+        char path[64], link[64];
+        cleanup_dir DIR *dir = NULL;
+        struct dirent *de;
+
+        snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+        dir = opendir(path);
+        while (dir && (de = readdir(dir))) {
+                ssize_t n = readlinkat(dirfd(dir), de->d_name, link, sizeof(link) - 1);
+
+                if (n > 0 && strncmp(link, "/memfd:stratafs-keep", strlen("/memfd:stratafs-keep")) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* Waits for the first answer of a worker after number OLD. */
+static int wait_for_next(struct running *r, unsigned old)
+{
+        const struct timespec pause = { .tv_nsec = 10000000 };
+        cleanup_free char *path = NULL;
+        struct stat st;
+
+        if (asprintf(&path, "%s/version", r->mnt) < 0)
+                return -ENOMEM;
+        for (int i = 0; i < WAIT_TRIES; i++) {
+                if (read_lock(r) == 0 && r->worker > old)
+                        return stat(path, &st) < 0 ? -errno : 0;
+                nanosleep(&pause, NULL);
+        }
+        return -ETIMEDOUT;
+}
+
+static int upgrade(struct running *r)
+{
+        char proc[24], path[PATH_MAX];
+        cleanup_fd int keeper = -1;
+        unsigned old;
+
+        if (find_store(r) < 0)
+                return complain("no stratafs is mounted on ", r->mnt);
+        if (read_lock(r) < 0)
+                return complain("there is no keeper (-o keeper=off, or an old kernel): unmount and start again, on ",
+                                r->mnt);
+        keeper = pidfd_open(r->pid, 0);
+        if (keeper < 0 || !is_keeper(r->pid))
+                return complain("the keeper is gone or not to be seen by this user: unmount and start again, on ",
+                                r->mnt);
+        old = r->worker;
+        snprintf(proc, sizeof(proc), "%d", r->pid);
+        if (sfs_upgrade_program(proc, path, sizeof(path)) < 0)
+                return complain("can't tell where the program lies that serves ", r->mnt);
+        if (sfs_upgrade_ask(path, r->store) < 0)
+                return complain("refused, and nothing was stopped, by ", path);
+        if (pidfd_send_signal(keeper, SIGUSR2, NULL, 0) < 0)
+                return complain("can't signal the keeper: ", strerror(errno));
+        if (wait_for_next(r, old) < 0)
+                return complain("no new worker answers yet; see the file log in ", r->mnt);
+        printf("%s is served by %s now, worker %u of keeper %d\n", r->mnt, path, r->worker, r->pid);
+        return 0;
+}
+
+int sfs_upgrade_run(const char *mountpoint)
+{
+        struct running r = { .mnt = realpath(mountpoint, NULL) };
+        int status;
+
+        if (!r.mnt)
+                return complain("can't find ", mountpoint);
+        status = upgrade(&r);
+        free(r.mnt);
+        free(r.store);
+        return status;
+}

@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# stratafs --upgrade: a running mount goes on under the program that is now installed, and is left alone by one that can't go on.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/helpers/b_common.sh"
+
+program=$STRATAFS
+new_base
+mkdir "$BASE/bin"
+STRATAFS=$BASE/bin/stratafs
+cp "$program" "$STRATAFS"
+start_program
+if [ "$(worker)" = "$PID" ]; then
+    echo "1..0 # SKIP no keeper here (an option, or Linux before 6.9)"
+    stop_program
+    exit 0
+fi
+
+# install FILE: puts it in the place of the program, as a package manager does
+install_program() {
+    cp "$1" "$BASE/bin/new"
+    chmod 0755 "$BASE/bin/new"
+    mv "$BASE/bin/new" "$STRATAFS"
+}
+
+program_of() { stat -L -c %i "/proc/$1/exe"; }
+
+snapshot base
+prepare work base
+fill "$MNT/active/work/fs"
+before=$(state)
+exec {file}>>"$MNT/active/work/fs/open"
+exec {label}>"$MNT/active/work/labels/l"
+echo one >&"$file"
+echo one >&"$label"
+mounts=$(overlays) old=$(worker) inode=$(program_of "$PID")
+install_program "$program"
+ok "the upgrade" "$program" --upgrade "$MNT"
+like "says who serves now" "$(cat "$OUT")" "served by $STRATAFS now"
+ok "the keeper has the same process number" kill -0 "$PID"
+isnt "but runs the new program" "$(program_of "$PID")" "$inode"
+is "which is the installed one" "$(program_of "$PID")" "$(stat -c %i "$STRATAFS")"
+isnt "another worker serves" "$(worker)" "$old"
+is "by the new program too" "$(program_of "$(worker)")" "$(stat -c %i "$STRATAFS")"
+is "no mount was touched" "$(overlays)" "$mounts"
+echo two >&"$file"
+echo two >&"$label"
+exec {file}>&- {label}>&-
+is "a file open below fs/ goes on" "$(t cat "$MNT/active/work/fs/open")" $'one\ntwo'
+is "so does an open label" "$(t cat "$MNT/active/work/labels/l")" $'one\ntwo'
+rm "$MNT/active/work/fs/open" "$MNT/active/work/labels/l"
+is "entries are the same" "$(state | grep -v '^updated:')" "$(grep -v '^updated:' <<<"$before")"
+ok "a worker that is killed now is replaced" kill_worker
+works "and the mount goes on" rename "$MNT/active/work" "$MNT/snapshots/work"
+ok "a second upgrade" "$program" --upgrade "$MNT"
+
+# ---- refused --------------------------------------------------------------
+
+# refused DESC: says so, and nothing was stopped
+refused() {
+    local serving keeper
+    serving=$(worker) keeper=$(program_of "$PID")
+    nok "$1: refused" "$program" --upgrade "$MNT"
+    like "$1: with the reason" "$(cat "$OUT")" "$2"
+    is "$1: the worker is the same" "$(worker)" "$serving"
+    kill -USR2 "$PID" # the keeper asks for itself
+    sleep 0.5
+    is "$1: even if the keeper is told to" "$(worker)" "$serving"
+    is "$1: the keeper is the same" "$(program_of "$PID")" "$keeper"
+    is "$1: the mount answers" "$(t cat "$MNT/snapshots/base/fs/f")" base
+}
+
+printf '#!/bin/sh\nexit 1\n' >"$BASE/other"
+install_program "$BASE/other"
+refused "a program that does not know how" "nothing was stopped"
+rm "$STRATAFS"
+refused "no program at all" "nothing was stopped"
+install_program "$program"
+cp "$STORE/format" "$BASE/format"
+echo "stratafs store 0" >"$STORE/format"
+refused "a store of another format" "format"
+cp "$BASE/format" "$STORE/format"
+ok "after that it works" "$program" --upgrade "$MNT"
+nok "an incompatible memory" "$program" --probe 0.1 "$STORE"
+nok "what is no stratafs" "$program" --upgrade /proc
+nok "what is not there" "$program" --upgrade "$BASE/nothing"
+ok "the end is in order" stop_program
+is "with no word but on the format" "$(grep -v 'does not know the format' "$ERRORS")" ""
+start_program keeper=off
+nok "without a keeper" "$program" --upgrade "$MNT"
+like "it says so" "$(cat "$OUT")" "no keeper"
+is "and goes on" "$(t cat "$MNT/snapshots/base/fs/f")" base
+done_testing
