@@ -13,6 +13,8 @@ trash_empty() { [ -z "$(ls -A "$STORE/trash")" ]; }
 entries() { find "$STORE/active" "$STORE/views" "$STORE/snapshots" -mindepth 1 | wc -l; }
 layers() { find "$STORE/layers" -mindepth 1 -maxdepth 1 | wc -l; }
 
+deleted() { [ -z "$(ls "$STORE/trash")" ]; }
+
 # sweep DESC CALL SETUP UNDO OP ARG…
 # Lets the first, second, … CALL of the operation fail until there is none left. Each time it either fails with EIO, has changed
 # nothing and works when done again, or it succeeds all the same.
@@ -22,6 +24,7 @@ sweep() {
     for n in $(seq 80); do
         $setup
         before=$(state)
+        wait_until 20 deleted # or what is being deleted in the background gets the failure
         order "$call" "$n" $EIO
         got=$(errno "$@")
         hit || break
