@@ -8,14 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STAY_SECONDS 1 /* the kernel needs microseconds from our answer to its new name */
+#define STAY_MS 100 /* the kernel needs microseconds from our answer to its new name, if nothing else runs */
 
 struct sfs_move {
         enum strata_kind kind;
         char name[STRATA_NAME_MAX + 1];
         uint64_t id;
+        pid_t tid; /* of the thread that waits for our answer */
         bool ended;
-        time_t since; /* of the end */
+        int64_t since; /* of the end, in ms */
         struct sfs_move *next;
 };
 
@@ -29,18 +30,25 @@ static void drop(struct sfs *sfs, struct sfs_move *m)
         free(m);
 }
 
+static int64_t now_ms(void)
+{
+        struct timespec t = strata_metrics_start();
+
+        return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static void drop_old(struct sfs *sfs)
 {
-        time_t now = strata_metrics_start().tv_sec;
+        int64_t now = now_ms();
 
         for (struct sfs_move *m = sfs->moves, *next; m; m = next) {
                 next = m->next;
-                if (m->ended && now - m->since > STAY_SECONDS)
+                if (m->ended && now - m->since > STAY_MS)
                         drop(sfs, m);
         }
 }
 
-struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id)
+struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id, pid_t tid)
 {
         struct sfs_move *m = calloc(1, sizeof(*m));
 
@@ -48,6 +56,7 @@ struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const c
                 return NULL;
         m->kind = kind;
         m->id = id;
+        m->tid = tid;
         snprintf(m->name, sizeof(m->name), "%s", name);
         pthread_mutex_lock(&sfs->moves_lock);
         drop_old(sfs);
@@ -64,7 +73,7 @@ void sfs_moves_end(struct sfs *sfs, struct sfs_move *m, bool stays)
         pthread_mutex_lock(&sfs->moves_lock);
         if (stays) {
                 m->ended = true;
-                m->since = strata_metrics_start().tv_sec;
+                m->since = now_ms();
         } else {
                 drop(sfs, m);
         }
@@ -79,7 +88,8 @@ bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, pi
         pthread_mutex_lock(&sfs->moves_lock);
         drop_old(sfs);
         for (struct sfs_move *m = sfs->moves; m && (!found || ended); m = m->next) {
-                if (m->kind == kind && strcmp(m->name, name) == 0) {
+                /* Who waited for our answer and asks again has it, and the kernel its new name. */
+                if (m->kind == kind && strcmp(m->name, name) == 0 && !(m->ended && m->tid == tid)) {
                         found = m->id;
                         ended = m->ended;
                 }

@@ -6,7 +6,7 @@
  *
  * Right after the answer it may be either, and is told the truth: a walk that comes too late finds no such name. Only
  * where a mount stays at the entry, and the walk was sent back by us (attach.h), it is still told the old name for a
- * moment.
+ * moment; but never the thread that moved it.
  */
 #ifndef SFS_MOVES_H
 #define SFS_MOVES_H
@@ -17,10 +17,10 @@
 struct sfs_move;
 
 /*
- * From now on until sfs_moves_end() NAME of KIND is entry ID, whatever the store says. NULL when out of memory, which
- * that accepts.
+ * From now on until sfs_moves_end() NAME of KIND is entry ID, whatever the store says. TID waits for the answer. NULL
+ * when out of memory, which sfs_moves_end() accepts.
  */
-struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id);
+struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id, pid_t tid);
 
 /* To be called right before the answer. STAYS: fs/ is mounted, and stays so. */
 void sfs_moves_end(struct sfs *sfs, struct sfs_move *m, bool stays);

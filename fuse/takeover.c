@@ -77,9 +77,9 @@ static void begin_moves(struct sfs *sfs)
 
                 if (!n || !is_move(n))
                         continue;
-                past->moves[i][0] = sfs_moves_begin(sfs, n->kind, n->name, n->id);
+                past->moves[i][0] = sfs_moves_begin(sfs, n->kind, n->name, n->id, 0);
                 if (n->op == SFS_NOTE_EXCHANGE && n->other)
-                        past->moves[i][1] = sfs_moves_begin(sfs, n->to, n->newname, n->other);
+                        past->moves[i][1] = sfs_moves_begin(sfs, n->to, n->newname, n->other, 0);
         }
 }
 
