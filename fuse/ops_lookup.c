@@ -192,7 +192,11 @@ void sfs_op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
         struct statvfs st;
 
-        (void)ino;
+        if (is_bare_fs(ino) && !from_walker(req)) {
+                sfs_attach_missed(sfs_of(req)->attach, req, sfs_node_id(ino));
+                fuse_reply_err(req, ESTALE);
+                return;
+        }
         if (fstatvfs(sfs_of(req)->store->root_fd, &st) < 0) {
                 fuse_reply_err(req, errno);
                 return;
