@@ -1,0 +1,25 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Random operations with a model beside them: see stress.h. Environment, all with defaults:
+#   STRESS_SECONDS   how long (20)
+#   STRESS_SEED      a number; printed, and what a run is replayed with
+#   STRESS_KILLS     none, worker (of a keeper, which nobody must notice), all (the whole program), or both
+. "$(dirname "$0")/../integration/lib.sh"
+
+: "${STRESS_SECONDS:=20}" "${STRESS_KILLS:=both}"
+
+new_base
+# shellcheck disable=SC2086
+${STRESS_WRAPPER:-} "$top_builddir/tests/stress/stress" "$STRATAFS" "$STORE" "$MNT" "$BASE" \
+    "expire=1${STRATAFS_TEST_OPTIONS:+,$STRATAFS_TEST_OPTIONS}" "$STRESS_SECONDS" "$STRESS_KILLS" \
+    >"$BASE/points" </dev/null
+status=$?
+while read -r _ result desc; do
+    case $result in
+    ok) pass "$desc" ;;
+    *) fail "$desc" ;;
+    esac
+done <"$BASE/points"
+is "the run comes to its end" "$status" 0
+done_testing
