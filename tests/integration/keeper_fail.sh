@@ -26,10 +26,10 @@ prepare work base
 
 # ---- workers that die at once ---------------------------------------------
 
-# kills whatever worker there is, until there is no keeper
+# kills whatever worker there is, until the keeper has given up; its leak checker has a child of its own after that
 hunt() {
     local child
-    while kill -0 "$PID" 2>/dev/null; do
+    while mounted "$MNT"; do
         child=
         read -r child _ 2>/dev/null <"/proc/$PID/task/$PID/children"
         [ -z "$child" ] || kill -KILL "$child" 2>/dev/null
