@@ -10,7 +10,7 @@
 : "${STRESS_SECONDS:=20}" "${STRESS_KILLS:=both}"
 
 new_base
-# shellcheck disable=SC2086
+# shellcheck disable=SC2086,SC2154
 ${STRESS_WRAPPER:-} "$top_builddir/tests/stress/stress" "$STRATAFS" "$STORE" "$MNT" "$BASE" \
     "expire=1${STRATAFS_TEST_OPTIONS:+,$STRATAFS_TEST_OPTIONS}" "$STRESS_SECONDS" "$STRESS_KILLS" \
     >"$BASE/points" </dev/null
