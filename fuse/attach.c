@@ -184,7 +184,7 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
                         kept = sfs_live_mount(a, e);
                 if (kept)
                         sfs_live_park(e, p, req, false);
-                else if (e && (e->state != SFS_MOUNTED || e->suspect))
+                else if (!*error && e && (e->state != SFS_MOUNTED || e->suspect))
                         *error = a->stopping ? EIO : ENOMEM;
         }
         pthread_mutex_unlock(&a->lock);

@@ -80,18 +80,9 @@ static int begin(struct sfs_layer_job *j)
 static void run_open(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
-        enum sfs_claim claim = sfs_attach_claim(j->sfs->attach, j->l->info.id, true);
 
-        if (claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED) {
-                j->mounted = claim == SFS_CLAIM_MOUNTED;
-                j->result = begin(j);
-                j->ends = j->result < 0;
-        } else {
-                set_why(j, claim == SFS_CLAIM_IMPORT
-                                   ? "a layer is being imported into it already; wait for that"
-                                   : "its fs/ is just being mounted or released, or the program ends; try again");
-                j->result = -EBUSY;
-        }
+        j->result = begin(j);
+        j->ends = j->result < 0;
 }
 
 static void run_undo(struct sfs_job *job)
@@ -135,14 +126,41 @@ static void done_open(struct sfs_job *job)
         }
 }
 
+static void run_claim(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+        enum sfs_claim claim = sfs_attach_claim(j->sfs->attach, j->l->info.id, true);
+
+        j->mounted = claim == SFS_CLAIM_MOUNTED;
+        if (claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED)
+                return;
+        set_why(j, claim == SFS_CLAIM_IMPORT
+                           ? "a layer is being imported into it already; wait for that"
+                           : "its fs/ is just being mounted or released, or the program ends; try again");
+        j->result = -EBUSY;
+}
+
+/* Only from the claim on, what is said of the entry's attributes is not valid for good: now they can be taken back. */
+static void done_claim(struct sfs_job *job)
+{
+        struct sfs_layer_job *j = (struct sfs_layer_job *)job;
+
+        if (j->result < 0) {
+                done_open(job);
+                return;
+        }
+        sfs_attach_arm(j->sfs->attach, j->l->info.id);
+        j->job.run = run_open;
+        j->job.done = done_open;
+        sfs_pool_submit(j->sfs->pool, SFS_LANE_CHANGE, &j->job);
+}
+
 void sfs_layer_open_write(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi)
 {
-        struct sfs_layer_job *j = sfs_layer_open_job(req, info, fi, true, run_open, done_open);
+        struct sfs_layer_job *j = sfs_layer_open_job(req, info, fi, true, run_claim, done_claim);
 
-        if (!j)
-                return;
-        sfs_attach_arm(j->sfs->attach, info->id);
-        sfs_pool_submit(j->sfs->pool, SFS_LANE_CHANGE, &j->job);
+        if (j)
+                sfs_pool_submit(j->sfs->pool, SFS_LANE_CHANGE, &j->job);
 }
 
 /* ---- write ---- */

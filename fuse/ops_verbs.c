@@ -73,8 +73,8 @@ struct change_job {
         struct sfs_move *other_move; /* of exchange: of the entry called NEWNAME */
         struct sfs_note *note;       /* for the next worker; NULL without a keeper */
         bool already;                /* a worker before carried it out, but for what follows the store's part */
-        bool claimed;
-        bool mounted; /* fs/ is mounted: at the claim, and in the end */
+        bool claimed, late; /* LATE: by the job, so that the attributes are taken back once more before it goes on */
+        bool mounted;       /* fs/ is mounted: at the claim, and in the end */
         int result;
         char why[1024];
 };
@@ -317,8 +317,9 @@ static void run_change(struct sfs_job *job)
                         c->result = -EBUSY;
                         return;
                 }
-                c->claimed = true;
+                c->claimed = c->late = true;
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
+                return;
         }
         path = sfs_fs_path(c->sfs, &c->info);
         if (!path)
@@ -343,6 +344,13 @@ static void done_change(struct sfs_job *job)
         struct change_job *c = (struct change_job *)job;
         struct sfs *sfs = c->sfs;
 
+        if (c->late) {
+                /* What was said of them before the claim may be valid for good. */
+                c->late = false;
+                sfs_attach_arm(sfs->attach, c->info.id);
+                sfs_pool_submit(sfs->pool, SFS_LANE_CHANGE, &c->job);
+                return;
+        }
         strata_metrics_count(sfs->store->metrics, verb_of[c->change], c->start, c->result);
         if (c->result < 0)
                 sfs_op_log_failure(sfs, operation_of[c->change], SFS_SLOT_FOLDER + (uint64_t)c->info.kind, c->info.name,

@@ -30,6 +30,8 @@ struct strata_batch;
 #define APPLY_NAMES (1U << 16)          /* counters of names on the way */
 #define APPLY_SMALL ((size_t)128 << 10) /* files up to this go to the makers */
 
+#define STRATA_APPLY_ADDRESS sizeof(uintptr_t) /* bytes of an address at the head of a key */
+
 /* A directory of the layer being made. */
 struct strata_apply_dir {
         UT_hash_handle hh; /* by KEY */
@@ -208,7 +210,7 @@ const char *strata_apply_opaque_name(const struct strata_apply *a);
 /* Name within D: behind the parent's address. */
 static inline const char *strata_apply_dir_name(const struct strata_apply_dir *d)
 {
-        return d->key + sizeof(d->parent);
+        return d->key + STRATA_APPLY_ADDRESS;
 }
 
 #endif

@@ -243,7 +243,7 @@ static int get_batch(struct strata_apply *a)
                 pthread_mutex_lock(&a->lock);
         }
         pthread_mutex_unlock(&a->lock);
-        if (r < 0)
+        if (r < 0 || !b)
                 return r;
         b->n = 0;
         b->used = 0;

@@ -23,18 +23,19 @@
 #define LOWER_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 /* A directory's address and a name in it: what the table is sorted by. Its length. */
-static unsigned make_key(struct strata_apply_dir *parent, const char *name, char ret[sizeof(parent) + NAME_MAX + 1])
+static unsigned make_key(struct strata_apply_dir *parent, const char *name,
+                         char ret[STRATA_APPLY_ADDRESS + NAME_MAX + 1])
 {
         size_t len = strlen(name) + 1;
 
-        memcpy(ret, &parent, sizeof(parent));
-        memcpy(ret + sizeof(parent), name, len);
-        return (unsigned)(sizeof(parent) + len);
+        memcpy(ret, &parent, STRATA_APPLY_ADDRESS);
+        memcpy(ret + STRATA_APPLY_ADDRESS, name, len);
+        return (unsigned)(STRATA_APPLY_ADDRESS + len);
 }
 
 struct strata_apply_dir *strata_apply_dir_find(struct strata_apply *a, struct strata_apply_dir *d, const char *name)
 {
-        char key[sizeof(d) + NAME_MAX + 1];
+        char key[STRATA_APPLY_ADDRESS + NAME_MAX + 1];
         struct strata_apply_dir *found = NULL;
         unsigned len;
 
@@ -73,7 +74,7 @@ static void forget(struct strata_apply *a, struct strata_apply_dir *d)
 
                 if (a->last_dir == d)
                         a->last_dir = NULL;
-                HASH_DEL(a->dirs, d);
+                HASH_DEL(a->dirs, d); /* NOLINT(clang-analyzer-core.NullDereference): D is in the table */
                 free(d);
                 parent->children--;
                 d = parent;
@@ -172,7 +173,7 @@ int strata_apply_dir_read(struct strata_apply *a, struct strata_apply_dir *d)
 static int add(struct strata_apply *a, struct strata_apply_dir *parent, const char *name, int fd, int lower_fd,
                bool fresh, struct strata_apply_dir **ret)
 {
-        size_t key_len = sizeof(parent) + strlen(name) + 1;
+        size_t key_len = STRATA_APPLY_ADDRESS + strlen(name) + 1;
         struct strata_apply_dir *d = calloc(1, sizeof(*d) + key_len);
         int r = d ? 0 : -ENOMEM;
 

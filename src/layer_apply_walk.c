@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 
 #define LINKS_MAX 40 /* symbolic links on one path, as in the kernel */
-#define REST_MAX (2 * PATH_MAX)
+#define REST_MAX (2UL * PATH_MAX)
 
 /* A directory that the archive takes for granted: as it is below, else 0755, root's, and as old as the epoch. */
 static int make_missing(struct strata_apply *a, struct strata_apply_dir *d, const char *name,
@@ -100,7 +100,7 @@ static int prepend(struct strata_apply *a, char rest[REST_MAX], const char *targ
         if (len + strlen(rest) + 2 > REST_MAX)
                 return strata_apply_fail(a, -EINVAL, target, "a symbolic link makes a path too long");
         memmove(rest + len + 1, rest, strlen(rest) + 1);
-        memcpy(rest, target, len);
+        memcpy(rest, target, len); /* NOLINT(bugprone-not-null-terminated-result): REST goes on behind it */
         rest[len] = '/';
         return 0;
 }

@@ -16,8 +16,8 @@ static const double bounds[BUCKETS] = { 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1,
 static const char *const verbs[STRATA_VERBS] = {
         [STRATA_VERB_PREPARE] = "prepare", [STRATA_VERB_VIEW] = "view",       [STRATA_VERB_COMMIT] = "commit",
         [STRATA_VERB_RENAME] = "rename",   [STRATA_VERB_REMOVE] = "remove",   [STRATA_VERB_LABEL] = "label",
-        [STRATA_VERB_MOUNT] = "mount",     [STRATA_VERB_UNMOUNT] = "unmount",
-        [STRATA_VERB_IMPORT] = "import",   [STRATA_VERB_EXPORT] = "export",
+        [STRATA_VERB_MOUNT] = "mount",     [STRATA_VERB_UNMOUNT] = "unmount", [STRATA_VERB_IMPORT] = "import",
+        [STRATA_VERB_EXPORT] = "export",
 };
 
 struct result {
