@@ -303,7 +303,8 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
         while (!a->stopping && (e = sfs_live_get(a, id))) {
                 if (may_claim(e)) {
                         a->n_claims++;
-                        ret = e->state == SFS_MOUNTED ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
+                        ret = e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && e->looking) ? SFS_CLAIM_MOUNTED
+                                                                                                  : SFS_CLAIM_BARE;
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
                 }

@@ -263,6 +263,7 @@ bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
         m->keep = m->outer = steal_fd(&e->copy); /* opened before the tables parted: it is in both */
         m->thaw = m->keep >= 0;
         sfs_live_set(a, e, SFS_MOUNTING);
+        e->looking = m->is_look;
         e->job = m->number;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);
         return true;

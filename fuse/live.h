@@ -44,6 +44,7 @@ struct sfs_live {
         bool suspect;    /* MOUNTED, but somebody got to the bare directory: look again */
         bool importing;  /* of CLAIMED: for an import, which may take long: who comes is told EBUSY */
         bool fresh;      /* MOUNTED, and not looked at again since */
+        bool looking;    /* of MOUNTING: it was mounted when that began, and most likely is */
         pid_t toucher;   /* of MOUNTING: the first thread that asked */
         bool crowded;    /* of MOUNTING: others asked as well */
         bool idle_mark;  /* the last try set the kernel's mark of idleness */
