@@ -24,10 +24,8 @@ struct collect {
 static int add_line(struct collect *c, char what, const char *path)
 {
         struct strata_buf *buf = c->buf;
-        bool quote = false;
+        bool quote = strpbrk(path, "\"\\") || strata_buf_has_control(path);
 
-        for (const char *p = path; *p && !quote; p++)
-                quote = (unsigned char)*p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\';
         strata_buf_addf(buf, "%c %s/", what, quote ? "\"" : "");
         if (quote)
                 strata_buf_add_escaped(buf, path);

@@ -44,19 +44,6 @@ const char *strata_log_errno_name(int error)
         return name ? name : "EUNKNOWN";
 }
 
-/* Reasons quote names as users gave them: no control byte may reach a terminal, but quotes may stay. */
-static void add_reason(struct strata_buf *line, const char *reason)
-{
-        for (; *reason; reason++) {
-                unsigned char c = (unsigned char)*reason;
-
-                if (c < 0x20 || c == 0x7f)
-                        strata_buf_addf(line, "\\%03o", c);
-                else
-                        strata_buf_add(line, reason, 1);
-        }
-}
-
 void strata_log_add(struct strata_log *log, const char *operation, const char *path, const char *path2, int error,
                     const char *fmt, ...)
 {
@@ -74,7 +61,7 @@ void strata_log_add(struct strata_log *log, const char *operation, const char *p
                 strata_buf_add_path(&line, path2);
         }
         strata_buf_addf(&line, " %s ", strata_log_errno_name(error));
-        add_reason(&line, reason);
+        strata_buf_add_visible(&line, reason); /* it may quote names as users gave them */
         strata_buf_addstr(&line, "\n");
         if (strata_buf_status(&line) < 0) {
                 strata_buf_free(&line);

@@ -67,31 +67,88 @@ void strata_buf_addf(struct strata_buf *b, const char *fmt, ...)
         b->len += (size_t)len;
 }
 
+/* Bytes of the well-formed UTF-8 character at S, or 0: RFC 3629, section 4. */
+static size_t utf8_length(const unsigned char *s)
+{
+        unsigned char low = 0x80, high = 0xbf;
+        size_t len;
+
+        if (s[0] < 0x80)
+                return 1;
+        if (s[0] < 0xc2 || s[0] > 0xf4)
+                return 0;
+        len = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+        if (s[0] == 0xe0)
+                low = 0xa0;
+        else if (s[0] == 0xed)
+                high = 0x9f;
+        else if (s[0] == 0xf0)
+                low = 0x90;
+        else if (s[0] == 0xf4)
+                high = 0x8f;
+        if (s[1] < low || s[1] > high)
+                return 0;
+        for (size_t i = 2; i < len; i++)
+                if (s[i] < 0x80 || s[i] > 0xbf)
+                        return 0;
+        return len;
+}
+
+size_t strata_buf_character(const char *text, bool *control)
+{
+        const unsigned char *s = (const unsigned char *)text;
+        size_t len = utf8_length(s);
+
+        *control = s[0] < 0x20 || s[0] == 0x7f || (len == 0 && s[0] >= 0x80 && s[0] <= 0x9f) ||
+                   (len == 2 && s[0] == 0xc2 && s[1] <= 0x9f);
+        return len ? len : 1;
+}
+
+bool strata_buf_has_control(const char *s)
+{
+        bool control = false;
+
+        while (*s && !control)
+                s += strata_buf_character(s, &control);
+        return control;
+}
+
+void strata_buf_add_visible(struct strata_buf *b, const char *s)
+{
+        bool control;
+
+        for (size_t len; *s; s += len) {
+                len = strata_buf_character(s, &control);
+                if (!control)
+                        strata_buf_add(b, s, len);
+                for (size_t i = 0; control && i < len; i++)
+                        strata_buf_addf(b, "\\%03o", (unsigned char)s[i]);
+        }
+}
+
 void strata_buf_add_escaped(struct strata_buf *b, const char *s)
 {
-        for (; *s; s++) {
-                unsigned char c = (unsigned char)*s;
+        bool control;
 
-                if (c == '\n')
+        for (size_t len; *s; s += len) {
+                len = strata_buf_character(s, &control);
+                if (*s == '\n')
                         strata_buf_addstr(b, "\\n");
-                else if (c == '\t')
+                else if (*s == '\t')
                         strata_buf_addstr(b, "\\t");
-                else if (c < 0x20 || c == 0x7f)
-                        strata_buf_addf(b, "\\%03o", c);
-                else if (c == '"' || c == '\\')
-                        strata_buf_addf(b, "\\%c", c);
+                else if (*s == '"' || *s == '\\')
+                        strata_buf_addf(b, "\\%c", *s);
+                else if (!control)
+                        strata_buf_add(b, s, len);
                 else
-                        strata_buf_add(b, s, 1);
+                        for (size_t i = 0; i < len; i++)
+                                strata_buf_addf(b, "\\%03o", (unsigned char)s[i]);
         }
 }
 
 void strata_buf_add_path(struct strata_buf *b, const char *s)
 {
-        bool quote = *s == '\0';
-
-        for (const char *p = s; *p && !quote; p++)
-                quote = (unsigned char)*p <= 0x20 || *p == 0x7f || *p == '"' || *p == '\\';
-        if (!quote) {
+        if (*s && !strpbrk(s, " \"\\") && !strata_buf_has_control(s)) {
                 strata_buf_addstr(b, s);
                 return;
         }

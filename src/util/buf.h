@@ -20,10 +20,21 @@ void strata_buf_add(struct strata_buf *b, const void *data, size_t len);
 void strata_buf_addstr(struct strata_buf *b, const char *s);
 void strata_buf_addf(struct strata_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Appends S for people and line-based tools: control bytes, `"` and `\` become C escapes. */
+/*
+ * Bytes of the first character of TEXT, at least 1. *CONTROL: a terminal may take it for a command. Besides the control
+ * bytes of ASCII that is C1 (U+0080 to U+009F; 0x9b alone begins an escape sequence), encoded in UTF-8 or as a byte
+ * that is part of no well-formed character.
+ */
+size_t strata_buf_character(const char *text, bool *control);
+bool strata_buf_has_control(const char *s);
+
+/* Appends S as it is, but for controls, which become C escapes. */
+void strata_buf_add_visible(struct strata_buf *b, const char *s);
+
+/* Appends S for people and line-based tools: controls, `"` and `\` become C escapes. */
 void strata_buf_add_escaped(struct strata_buf *b, const char *s);
 
-/* Appends S as it is, or, where it holds white space, control bytes, `"` or `\`, as a C string in quotes. */
+/* Appends S as it is, or, where it holds white space, controls, `"` or `\`, as a C string in quotes. */
 void strata_buf_add_path(struct strata_buf *b, const char *s);
 
 /* 0, or -ENOMEM if any append so far failed. */

@@ -96,9 +96,32 @@ static void escapes_what_would_break_a_line(void **state)
         static const struct {
                 const char *in, *out;
         } cases[] = {
-                { "plain", "plain" },         { "a b", "a b" },    { "a\nb", "a\\nb" }, { "a\tb", "a\\tb" },
-                { "\x01\x1f", "\\001\\037" }, { "\x7f", "\\177" }, { "\"", "\\\"" },    { "\\", "\\\\" },
-                { "\xc3\xa4", "\xc3\xa4" },   { "\r", "\\015" },   { "", "" },
+                { "plain", "plain" },
+                { "a b", "a b" },
+                { "a\nb", "a\\nb" },
+                { "a\tb", "a\\tb" },
+                { "\x01\x1f", "\\001\\037" },
+                { "\x7f", "\\177" },
+                { "\"", "\\\"" },
+                { "\\", "\\\\" },
+                { "\xc3\xa4", "\xc3\xa4" },
+                { "\r", "\\015" },
+                { "", "" },
+                /* C1: in UTF-8, alone, and in what only a lax decoder takes for UTF-8; then bytes that just look like
+                   it */
+                { "\xc2\x9b"
+                  "2J",
+                  "\\302\\2332J" },
+                { "\x9b"
+                  "2J",
+                  "\\2332J" },
+                { "\xe0\x82\x9b", "\xe0\\202\\233" },
+                { "\xc2\x80\xc2\x9f\xc2\xa0", "\\302\\200\\302\\237\xc2\xa0" },
+                { "\xe4\xbd\x9b", "\xe4\xbd\x9b" },
+                { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" },
+                { "\xe4\xbd", "\xe4\xbd" },
+                { "\xe4\x9b", "\xe4\\233" },
+                { "\xf4\x90\x80\x80", "\xf4\\220\\200\\200" },
         };
 
         (void)state;
@@ -117,9 +140,11 @@ static void quotes_paths_that_need_it(void **state)
         static const struct {
                 const char *in, *out;
         } cases[] = {
-                { "active/web", "active/web" }, { "a b", "\"a b\"" },       { "a\nb", "\"a\\nb\"" },
-                { "a\"b", "\"a\\\"b\"" },       { "a\\b", "\"a\\\\b\"" },   { "", "\"\"" },
+                { "active/web", "active/web" }, { "a b", "\"a b\"" },
+                { "a\nb", "\"a\\nb\"" },        { "a\"b", "\"a\\\"b\"" },
+                { "a\\b", "\"a\\\\b\"" },       { "", "\"\"" },
                 { "\x7f", "\"\\177\"" },        { "\xff\xfe", "\xff\xfe" },
+                { "a\x9b", "\"a\\233\"" },      { "\xe4\xbd\x9b", "\xe4\xbd\x9b" },
         };
 
         (void)state;
