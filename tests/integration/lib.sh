@@ -64,6 +64,7 @@
 
 set -u
 export LC_ALL=C.UTF-8
+export SHELL=/bin/bash # script(1) runs its command with it; another shell ends differently when a child of it is interrupted
 umask 022
 
 : "${top_builddir:=.}"
