@@ -4,6 +4,7 @@
 #include "keep.h"
 #include "pool.h"
 #include "takeover.h"
+#include "turn.h"
 
 #include <errno.h>
 #include <linux/fuse.h>
@@ -89,6 +90,7 @@ struct first {
 
 struct loop {
         struct sfs *sfs;
+        struct sfs_turn *turn;
         pthread_mutex_t lock; /* protects FIRST; a leaf lock */
         struct first *first;
 };
@@ -111,19 +113,54 @@ static void free_first(struct first *f)
         free(f);
 }
 
+static bool is_next_ready(int fd)
+{
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+
+        return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+/*
+ * True for a request that may keep this thread while another one can be served, so that somebody else is to receive
+ * that one: a commit, which syncs, and whatever takes longer than the wake-up of a thread if more has come already.
+ */
+static bool is_slow(struct sfs *sfs, const struct fuse_buf *buf)
+{
+        const struct fuse_in_header *in = buf->mem;
+
+        switch (in->opcode) {
+        case FUSE_RENAME:
+        case FUSE_RENAME2:
+                return sfs->store->config.durable || is_next_ready(fuse_session_fd(sfs->se));
+        case FUSE_LOOKUP:
+        case FUSE_GETATTR:
+        case FUSE_FORGET:
+        case FUSE_BATCH_FORGET:
+        case FUSE_INTERRUPT:
+        case FUSE_RELEASE:
+        case FUSE_RELEASEDIR:
+                return false;
+        default:
+                return is_next_ready(fuse_session_fd(sfs->se));
+        }
+}
+
 static void *loop_main(void *arg)
 {
         struct loop *l = arg;
         struct fuse_session *se = l->sfs->se;
         struct fuse_buf buf = { .mem = NULL };
+        bool mine = false;
         struct first *f;
+        uint64_t work;
         int r;
 
         while ((f = take_first(l))) {
                 process(l->sfs, &f->buf);
                 free_first(f);
         }
-        while (!fuse_session_exited(se)) {
+        while (!fuse_session_exited(se) && (mine || sfs_turn_take(l->turn))) {
+                mine = true;
                 r = fuse_session_receive_buf(se, &buf);
                 if (r == -EINTR)
                         continue;
@@ -131,20 +168,18 @@ static void *loop_main(void *arg)
                         fuse_session_exit(se);
                         break;
                 }
+                work = sfs_turn_work(l->turn);
+                if (is_slow(l->sfs, &buf))
+                        sfs_turn_pass(l->turn, work);
                 process(l->sfs, &buf);
+                mine = sfs_turn_rest(l->turn, work);
         }
+        sfs_turn_end(l->turn); /* nobody is to wait for a turn that nobody gives on */
         free(buf.mem);
         return NULL;
 }
 
 /* ---- the first moments of a takeover ---- */
-
-static bool is_next_ready(int fd)
-{
-        struct pollfd p = { .fd = fd, .events = POLLIN };
-
-        return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
-}
 
 /* True if BUF is a request of now: the kernel puts those that it hands out again before all that wait. */
 static bool is_new(const struct fuse_buf *buf)
@@ -227,6 +262,9 @@ int sfs_loop_run(struct sfs *sfs)
         unsigned n = 0;
         int r;
 
+        r = sfs_turn_new(&l.turn);
+        if (r < 0)
+                return r;
         pthread_mutex_init(&l.lock, NULL);
         r = take_over(&l);
         while (n < THREADS && r == 0) {
@@ -241,5 +279,7 @@ int sfs_loop_run(struct sfs *sfs)
         while ((f = take_first(&l)))
                 free_first(f);
         pthread_mutex_destroy(&l.lock);
+        sfs_turn_end(l.turn);
+        sfs_turn_free(l.turn);
         return r;
 }

@@ -24,8 +24,6 @@ struct queue {
         pthread_mutex_t lock; /* protects all below; a leaf lock */
         pthread_cond_t wake;
         struct sfs_job *head, **tail;
-        unsigned waiting; /* threads that wait for a job */
-        unsigned queued;
         bool stop; /* end once empty */
 };
 
@@ -62,27 +60,17 @@ static void queue_init(struct queue *q)
         pthread_cond_init(&q->wake, NULL);
         q->head = NULL;
         q->tail = &q->head;
-        q->waiting = q->queued = 0;
         q->stop = false;
 }
 
-/* False if JOB was not taken: with ONLY_NOW, where no thread is free for it. */
-static bool queue_push(struct queue *q, struct sfs_job *job, bool only_now)
+static void queue_push(struct queue *q, struct sfs_job *job)
 {
-        bool taken;
-
         job->next = NULL;
         pthread_mutex_lock(&q->lock);
-        taken = !only_now || q->waiting > q->queued;
-        if (taken) {
-                *q->tail = job;
-                q->tail = &job->next;
-                q->queued++;
-        }
+        *q->tail = job;
+        q->tail = &job->next;
         pthread_mutex_unlock(&q->lock);
-        if (taken)
-                pthread_cond_signal(&q->wake); /* after the unlock: who wakes finds the lock free */
-        return taken;
+        pthread_cond_signal(&q->wake); /* after the unlock: who wakes finds the lock free */
 }
 
 /* The next job; NULL when there is none and never will be. */
@@ -91,14 +79,10 @@ static struct sfs_job *queue_pop(struct queue *q)
         struct sfs_job *job;
 
         pthread_mutex_lock(&q->lock);
-        while (!q->head && !q->stop) {
-                q->waiting++;
+        while (!q->head && !q->stop)
                 pthread_cond_wait(&q->wake, &q->lock);
-                q->waiting--;
-        }
         job = q->head;
         if (job) {
-                q->queued--;
                 q->head = job->next;
                 if (!q->head)
                         q->tail = &q->head;
@@ -137,7 +121,7 @@ static void *worker_main(void *arg)
 
                 job->run(job);
                 if (ends)
-                        queue_push(&w->pool->finished, job, false);
+                        queue_push(&w->pool->finished, job);
         }
         atomic_store(&w->tid, -1);
         return NULL;
@@ -302,12 +286,7 @@ int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services,
 
 void sfs_pool_submit(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job)
 {
-        queue_push(&p->lanes[lane], job, false);
-}
-
-bool sfs_pool_offer(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job)
-{
-        return queue_push(&p->lanes[lane], job, true);
+        queue_push(&p->lanes[lane], job);
 }
 
 bool sfs_pool_is_walker(const struct sfs_pool *p, pid_t tid)

@@ -47,9 +47,6 @@ int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services,
 /* Queues JOB; may be called from any thread. */
 void sfs_pool_submit(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job);
 
-/* The same, but only if a thread of LANE is free, so that JOB is not left waiting for others; false if none is. */
-bool sfs_pool_offer(struct sfs_pool *p, enum sfs_lane lane, struct sfs_job *job);
-
 /* True if TID (as FUSE requests give it) is a thread of the inner side. */
 bool sfs_pool_is_walker(const struct sfs_pool *p, pid_t tid);
 

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "turn.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define SLOW_NS 2000000 /* between two looks of the watcher: work that is seen twice is slow */
+#define LOOKS_IDLE 50   /* looks at nothing new until the watcher goes to sleep */
+
+/* One thread that waits for the turn, on its own stack. */
+struct waiter {
+        pthread_cond_t wake;
+        struct waiter *next;
+        bool chosen; /* the turn is this one's */
+};
+
+struct sfs_turn {
+        /*
+         * Odd while the holder is at work, even while it receives. It only grows, so who was passed over finds another
+         * number, and never takes the work of a later holder for its own.
+         */
+        atomic_uint_fast64_t work;
+        atomic_bool watched; /* the watcher looks, or will before it sleeps */
+        pthread_t watcher;
+
+        pthread_mutex_t lock;   /* protects all below; a leaf lock, held over memory operations only */
+        pthread_cond_t look;    /* the watcher is to begin */
+        struct waiter *waiters; /* the last to come first: it is the one that is most awake */
+        bool taken;
+        bool end;
+};
+
+/* The turn becomes somebody's, or free. With LOCK held. */
+static void hand_over(struct sfs_turn *t)
+{
+        struct waiter *w = t->waiters;
+
+        t->taken = w;
+        if (w) {
+                t->waiters = w->next;
+                w->chosen = true;
+                pthread_cond_signal(&w->wake);
+        }
+}
+
+/* Ends WORK on behalf of the turn; true for the one who may do with the turn as it likes. */
+static bool end_work(struct sfs_turn *t, uint64_t work)
+{
+        uint_fast64_t expected = work;
+
+        return atomic_compare_exchange_strong(&t->work, &expected, work + 1);
+}
+
+void sfs_turn_pass(struct sfs_turn *t, uint64_t work)
+{
+        if (!end_work(t, work))
+                return;
+        pthread_mutex_lock(&t->lock);
+        hand_over(t);
+        pthread_mutex_unlock(&t->lock);
+}
+
+bool sfs_turn_rest(struct sfs_turn *t, uint64_t work)
+{
+        return end_work(t, work);
+}
+
+bool sfs_turn_take(struct sfs_turn *t)
+{
+        struct waiter w = { .wake = PTHREAD_COND_INITIALIZER };
+        bool ret;
+
+        pthread_mutex_lock(&t->lock);
+        if (!t->taken && !t->end) {
+                t->taken = w.chosen = true;
+        } else if (!t->end) {
+                w.next = t->waiters;
+                t->waiters = &w;
+                while (!w.chosen && !t->end)
+                        pthread_cond_wait(&w.wake, &t->lock);
+        }
+        ret = w.chosen && !t->end;
+        pthread_mutex_unlock(&t->lock);
+        pthread_cond_destroy(&w.wake);
+        return ret;
+}
+
+uint64_t sfs_turn_work(struct sfs_turn *t)
+{
+        uint64_t work = atomic_fetch_add(&t->work, 1) + 1;
+
+        /* The watcher first says that it sleeps and then looks once more; this is the other order: one sees the other.
+         */
+        if (!atomic_load(&t->watched)) {
+                pthread_mutex_lock(&t->lock);
+                atomic_store(&t->watched, true);
+                pthread_cond_signal(&t->look);
+                pthread_mutex_unlock(&t->lock);
+        }
+        return work;
+}
+
+/* Sleeps until there is something to watch; false at the end. */
+static bool sleep_deep(struct sfs_turn *t)
+{
+        bool ret;
+
+        pthread_mutex_lock(&t->lock);
+        while (!atomic_load(&t->watched) && !t->end)
+                pthread_cond_wait(&t->look, &t->lock);
+        ret = !t->end;
+        pthread_mutex_unlock(&t->lock);
+        return ret;
+}
+
+static void *watch(void *arg)
+{
+        const struct timespec slow = { .tv_nsec = SLOW_NS };
+        struct sfs_turn *t = arg;
+        uint64_t last = 0, now;
+        unsigned idle = 0;
+
+        while (sleep_deep(t)) {
+                nanosleep(&slow, NULL);
+                now = atomic_load(&t->work);
+                idle = now == last ? idle + 1 : 0;
+                if (now % 2 && now == last) {
+                        sfs_turn_pass(t, now);
+                } else if (idle >= LOOKS_IDLE) {
+                        idle = 0;
+                        atomic_store(&t->watched, false);
+                        if (atomic_load(&t->work) != now)
+                                atomic_store(&t->watched, true);
+                }
+                last = now;
+        }
+        return NULL;
+}
+
+int sfs_turn_new(struct sfs_turn **ret)
+{
+        struct sfs_turn *t = calloc(1, sizeof(*t));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        pthread_mutex_init(&t->lock, NULL);
+        pthread_cond_init(&t->look, NULL);
+        r = -pthread_create(&t->watcher, NULL, watch, t);
+        if (r < 0) {
+                pthread_cond_destroy(&t->look);
+                pthread_mutex_destroy(&t->lock);
+                free(t);
+                return r;
+        }
+        *ret = t;
+        return 0;
+}
+
+void sfs_turn_end(struct sfs_turn *t)
+{
+        pthread_mutex_lock(&t->lock);
+        t->end = true;
+        for (struct waiter *w = t->waiters; w; w = w->next)
+                pthread_cond_signal(&w->wake);
+        t->waiters = NULL;
+        pthread_cond_signal(&t->look);
+        pthread_mutex_unlock(&t->lock);
+}
+
+void sfs_turn_free(struct sfs_turn *t)
+{
+        pthread_join(t->watcher, NULL);
+        pthread_cond_destroy(&t->look);
+        pthread_mutex_destroy(&t->lock);
+        free(t);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The turn: of the threads that serve, one at a time receives. As long as its requests are quick it goes on receiving,
+ * so that the requests of one client find the same thread, awake or just gone to sleep, on a processor that knows it;
+ * the kernel would wake them in a circle. Whoever is about to do something slow passes the turn on before. Who proves
+ * slow without having known loses it to a thread that watches.
+ *
+ * So between two requests that are received one after the other lies no more than a few milliseconds of the first,
+ * whatever that one waits for.
+ */
+#ifndef SFS_TURN_H
+#define SFS_TURN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sfs_turn;
+
+/* Starts the watching thread as well. 0 or -errno. */
+int sfs_turn_new(struct sfs_turn **ret);
+
+/* After sfs_turn_end(), once nobody is in a function of this page. */
+void sfs_turn_free(struct sfs_turn *t);
+
+/* Waits for the turn. False: there will be none any more. */
+bool sfs_turn_take(struct sfs_turn *t);
+
+/* The holder has received something and begins to work on it. Returns a number for the two below. */
+uint64_t sfs_turn_work(struct sfs_turn *t);
+
+/* Gives the turn to another thread, before the work is done. Only the first call, and only in time, does anything. */
+void sfs_turn_pass(struct sfs_turn *t, uint64_t work);
+
+/* The work is done. True if the turn is still the caller's; else to be taken anew. */
+bool sfs_turn_rest(struct sfs_turn *t, uint64_t work);
+
+/* From now on sfs_turn_take() returns false, at once. Whoever has the turn may call it, and whoever has not. */
+void sfs_turn_end(struct sfs_turn *t);
+
+#endif
