@@ -15,8 +15,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define SETTLE_LOOKS 3 /* a millisecond apart */
-#define TRIES_MAX 20   /* how often a mount is begun anew */
+#define SETTLE_LOOKS 3   /* a millisecond apart */
+#define TRIES_MAX 20     /* how often a mount is begun anew */
+#define NAME_TRIES 5     /* how often a name that is not there is looked for at once, */
+#define NAME_PAUSES 2000 /* and then how often a millisecond later */
 
 /* True while the entry was not claimed, nor handed to another job, since this one was sent. */
 static bool is_mine(struct sfs_mount_job *m)
@@ -32,14 +34,10 @@ static bool is_mine(struct sfs_mount_job *m)
         return ret;
 }
 
-/*
- * Opens fs/ of the entry, by way of the name it has just now. -ESTALE when that name is another's already: the kernel
- * and the store change names one after the other.
- */
-static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bool *is_mounted)
+int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *ret)
 {
         cleanup_free char *path = sfs_entry_path(sfs, info);
-        cleanup_fd int entry = -1, fd = -1;
+        cleanup_fd int entry = -1;
         struct statx stx;
 
         if (!path)
@@ -49,6 +47,19 @@ static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bo
                 return -errno;
         if (stx.stx_ino != sfs_node(info->id, SFS_SLOT_ENTRY))
                 return -ESTALE;
+        *ret = steal_fd(&entry);
+        return 0;
+}
+
+/* Opens fs/ of the entry. Errors as sfs_attach_open_entry(). */
+static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bool *is_mounted)
+{
+        cleanup_fd int entry = -1, fd = -1;
+        struct statx stx;
+        int r = sfs_attach_open_entry(sfs, info, &entry);
+
+        if (r < 0)
+                return r;
         fd = openat(entry, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) < 0)
                 return -errno;
@@ -155,6 +166,36 @@ static void thaw(struct sfs *sfs, const struct strata_info *info)
                 (void)strata_mount_thaw(sfs->store, path);
 }
 
+/*
+ * A rename between the look at the name and the walk makes the walk fail: look again. The kernel has a new name only
+ * once the thread that waited for our answer runs: until then the old name leads to the old place, and of an exchange
+ * each name to the other's entry.
+ */
+static int mount_by_name(struct sfs_mount_job *m, struct strata_info *info)
+{
+        const struct timespec pause = { .tv_nsec = 1000000 };
+        struct sfs *sfs = m->a->sfs;
+
+        for (int tries = 0;; tries++) {
+                int r = strata_entry_info(sfs->store, m->id, info);
+                bool is_there = r == 0;
+
+                if (is_there)
+                        r = mount_entry(m, info);
+                for (unsigned n = 0; r == -EBUSY && is_mine(m) && sfs_takeover_pause(sfs, n); n++)
+                        r = mount_entry(m, info);
+                if (r != -ESTALE && r != -ENOENT)
+                        return r;
+                if (tries < NAME_TRIES)
+                        continue;
+                if (!is_there || !is_mine(m))
+                        return r;
+                if (tries >= NAME_TRIES + NAME_PAUSES)
+                        return -ETIMEDOUT;
+                nanosleep(&pause, NULL);
+        }
+}
+
 static void run_mount(struct sfs_job *job)
 {
         struct sfs_mount_job *m = (struct sfs_mount_job *)job;
@@ -162,16 +203,7 @@ static void run_mount(struct sfs_job *job)
         struct timespec start = strata_metrics_start();
         struct strata_info info = { 0 };
 
-        /* A rename between the look at the name and the walk makes the walk fail: look again. */
-        for (int tries = 0; tries < 5; tries++) {
-                m->result = strata_entry_info(sfs->store, m->id, &info);
-                if (m->result == 0)
-                        m->result = mount_entry(m, &info);
-                for (unsigned n = 0; m->result == -EBUSY && is_mine(m) && sfs_takeover_pause(sfs, n); n++)
-                        m->result = mount_entry(m, &info);
-                if (m->result != -ESTALE && m->result != -ENOENT)
-                        break;
-        }
+        m->result = mount_by_name(m, &info);
         m->expires = info.kind != STRATA_ACTIVE;
         if (m->result == 0 && m->thaw && !m->expires)
                 thaw(sfs, &info);

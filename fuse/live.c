@@ -85,6 +85,7 @@ void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e)
 void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state)
 {
         e->state = state;
+        e->suspect = e->suspect && state != SFS_BARE;
         e->since = sfs_live_now();
         e->toucher = 0;
         e->crowded = false;
