@@ -149,7 +149,6 @@ void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n)
                         late = sfs_live_unpark(e, true, sfs_live_now());
                         for (struct sfs_parked *p = late; p; p = p->next)
                                 sfs_ticket_give(&a->tickets, id, fuse_req_ctx(p->req)->pid, sfs_live_now());
-                        pthread_cond_broadcast(&a->settled); /* a claim may overtake now */
                 }
         }
         pthread_mutex_unlock(&a->lock);
@@ -298,7 +297,14 @@ bool sfs_attach_is_inherited(struct sfs_attach *a, uint64_t id, dev_t *dev)
 
 static bool may_claim(const struct sfs_live *e)
 {
-        return e->state == SFS_BARE || e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && !e->known);
+        bool at_work = e->state == SFS_MOUNTING || e->state == SFS_RELEASING;
+
+        return e->state == SFS_BARE || e->state == SFS_MOUNTED || (at_work && !e->entered);
+}
+
+static bool is_mounted(const struct sfs_live *e)
+{
+        return e->state == SFS_MOUNTED || e->state == SFS_RELEASING || (e->state == SFS_MOUNTING && e->looking);
 }
 
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
@@ -312,8 +318,7 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
         while (!a->stopping && (e = sfs_live_get(a, id))) {
                 if (may_claim(e)) {
                         a->n_claims++;
-                        ret = e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && e->looking) ? SFS_CLAIM_MOUNTED
-                                                                                                  : SFS_CLAIM_BARE;
+                        ret = is_mounted(e) ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
                 }

@@ -102,7 +102,7 @@ enum sfs_claim {
 
 /*
  * Claims ID for a commit, rename or removal: until sfs_attach_release() nothing is mounted or released there by others.
- * A mounting job that the kernel has not shown `fs` yet is overtaken: it may be waiting for the lock that a rename or
+ * A job that is still on its way there, by the names, is overtaken: it may be waiting for the lock that a rename or
  * removal is called with, and gives up once it sees. With WAIT any other is waited for, some seconds at most; only an
  * inner thread may. If something is mounted, the entry's attributes must be invalid while it is unmounted:
  * sfs_attach_arm() first, on the outer side.

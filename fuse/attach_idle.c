@@ -58,6 +58,10 @@ static void run_release(struct sfs_job *job)
                 m->result = sfs_attach_open_entry(sfs, &info, &entry);
         if (m->result < 0)
                 return; /* -ESTALE and the like: its name is just changing, it is tried again later */
+        if (!sfs_live_enter(m)) {
+                m->result = -ECANCELED;
+                return;
+        }
         /* While it is bound elsewhere it stays, so that a removal sees that it is in use. */
         if (m->marked && strata_busy_elsewhere(m->dev, &who))
                 m->result = -EBUSY;
@@ -77,7 +81,7 @@ static void done_release(struct sfs_job *job)
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
-        if (e) {
+        if (sfs_live_is_mine(e, m)) {
                 /* EAGAIN: the kernel has noted it as idle; untouched until the next try, it goes then. EINVAL: not a
                  * mount any more. */
                 e->idle_mark = m->result == -EAGAIN;
@@ -109,6 +113,7 @@ static unsigned take_due(struct sfs_attach *a, struct sfs_mount_job **jobs, unsi
                 jobs[n]->marked = e->idle_mark;
                 jobs[n]->dev = e->dev;
                 sfs_live_set(a, e, SFS_RELEASING);
+                e->job = jobs[n]->number;
                 n++;
         }
         return n;

@@ -29,7 +29,7 @@ static bool is_mine(struct sfs_mount_job *m)
 
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, m->id);
-        ret = e && e->state == SFS_MOUNTING && e->job == m->number;
+        ret = sfs_live_is_mine(e, m);
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
@@ -51,16 +51,12 @@ int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *
         return 0;
 }
 
-/* Opens fs/ of the entry. Errors as sfs_attach_open_entry(). */
-static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bool *is_mounted)
+/* Opens fs/ of the entry whose directory is open as ENTRY. */
+static int open_fs(int entry, int *ret, bool *is_mounted)
 {
-        cleanup_fd int entry = -1, fd = -1;
+        cleanup_fd int fd = openat(entry, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         struct statx stx;
-        int r = sfs_attach_open_entry(sfs, info, &entry);
 
-        if (r < 0)
-                return r;
-        fd = openat(entry, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) < 0)
                 return -errno;
         *is_mounted = stx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
@@ -88,12 +84,12 @@ static int attach(struct sfs_mount_job *m, const struct strata_info *info, int f
  * many ask at the same moment, nobody is let in before they had the time to. -EAGAIN: what was attached is lost; a copy
  * is in m->keep.
  */
-static int settle(struct sfs_mount_job *m, const struct strata_info *info)
+static int settle(struct sfs_mount_job *m, int entry)
 {
         const struct timespec pause = { .tv_nsec = 1000000 };
         cleanup_fd int fd = -1;
         bool is_mounted = false;
-        int r = open_fs(m->a->sfs, info, &fd, &is_mounted);
+        int r = open_fs(entry, &fd, &is_mounted);
 
         if (r == 0 && !is_mounted)
                 r = -EAGAIN;
@@ -130,18 +126,19 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
 {
         struct sfs *sfs = m->a->sfs;
         bool is_mounted = false;
-        cleanup_fd int fd = -1;
-        int r = open_fs(sfs, info, &fd, &is_mounted);
+        cleanup_fd int entry = -1, fd = -1;
+        int r = sfs_attach_open_entry(sfs, info, &entry);
 
+        if (r == 0)
+                r = open_fs(entry, &fd, &is_mounted);
         if (r < 0)
                 return r;
-        /* With fs/ open, the kernel knows it, and no claim overtakes any more. */
-        if (!is_mine(m))
+        if (!sfs_live_enter(m))
                 return -ECANCELED;
         if (is_mounted)
                 return strata_mount_device(fd, &m->dev);
         r = attach(m, info, fd);
-        return r == 0 && is_crowded(m) ? settle(m, info) : r;
+        return r == 0 && is_crowded(m) ? settle(m, entry) : r;
 }
 
 static void log_failure(struct sfs *sfs, const struct strata_info *info, int error)
@@ -233,10 +230,13 @@ static bool again(struct sfs_mount_job *m)
         m->tries++;
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, m->id);
+        if (sfs_live_is_mine(e, m))
+                e->entered = false;
         if (e)
                 lookups = sfs_live_unpark(e, true, now);
         for (struct sfs_parked *p = lookups; p; p = p->next)
                 sfs_ticket_give(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, now);
+        pthread_cond_broadcast(&a->settled); /* a claim may overtake now */
         pthread_mutex_unlock(&a->lock);
         if (lookups)
                 sfs_attach_arm(a, m->id);
@@ -259,7 +259,7 @@ static void done_mount(struct sfs_job *job)
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
-        if (e && e->state == SFS_MOUNTING && e->job == m->number) {
+        if (sfs_live_is_mine(e, m)) {
                 parked = e->parked;
                 e->parked = NULL;
                 e->suspect = false;
