@@ -141,8 +141,11 @@ void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n)
         e = sfs_live_find(a, id);
         if (e) {
                 e->known -= n < e->known ? n : e->known;
-                /* What is mounted pins the name: if that was dropped, so was the mount. */
-                if (e->state != SFS_BARE && e->state != SFS_MOUNTING)
+                /*
+                 * What is mounted pins the name: if that was dropped, so was the mount. The kernel drops a name of
+                 * which a worker before knew and this one does not, when it is told ESTALE.
+                 */
+                if (e->state != SFS_BARE)
                         e->suspect = true;
                 if (!e->known) {
                         /* What was kept while this was on its way asked about an unknown name after all. */

@@ -252,6 +252,7 @@ static void done_mount(struct sfs_job *job)
         struct sfs_parked *parked = NULL;
         time_t now = sfs_live_now();
         struct sfs_live *e;
+        bool lost;
 
         if (again(m))
                 return;
@@ -260,6 +261,7 @@ static void done_mount(struct sfs_job *job)
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
         if (sfs_live_is_mine(e, m)) {
+                lost = m->result == 0 && e->suspect;
                 parked = e->parked;
                 e->parked = NULL;
                 e->suspect = false;
@@ -278,6 +280,10 @@ static void done_mount(struct sfs_job *job)
                                                               now);
                 }
                 sfs_live_set(a, e, m->result == 0 ? SFS_MOUNTED : SFS_BARE);
+                if (lost && sfs_live_mount(a, e)) {
+                        e->parked = parked; /* until that has looked */
+                        parked = NULL;
+                }
         }
         pthread_cond_broadcast(&a->settled);
         pthread_mutex_unlock(&a->lock);
@@ -296,6 +302,7 @@ bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
         m->thaw = m->keep >= 0;
         sfs_live_set(a, e, SFS_MOUNTING);
         e->looking = m->is_look;
+        e->suspect = false; /* from here on: what happens to what this job makes or finds */
         e->job = m->number;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);
         return true;

@@ -42,7 +42,7 @@ struct sfs_live {
         time_t since;    /* of the state */
         time_t next_try; /* of MOUNTED: when to try to release it */
         bool expires;    /* views and snapshots */
-        bool suspect;    /* MOUNTED, RELEASING or CLAIMED, but the mount may be lost: look again */
+        bool suspect;    /* not BARE, but the mount, or one that is just made, may be lost: look again */
         bool importing;  /* of CLAIMED: for an import, which may take long: who comes is told EBUSY */
         bool fresh;      /* MOUNTED, and not looked at again since */
         bool looking;    /* of MOUNTING: it was mounted when that began, and most likely is */
