@@ -119,7 +119,7 @@ void sfs_attach_missed(struct sfs_attach *a, fuse_req_t req, uint64_t id)
 
         pthread_mutex_lock(&a->lock);
         e = sfs_live_get(a, id);
-        if (e && e->state == SFS_MOUNTED)
+        if (e && e->state != SFS_BARE && e->state != SFS_MOUNTING)
                 e->suspect = true;
         if (e) {
                 sfs_ticket_give(&a->tickets, id, fuse_req_ctx(req)->pid, sfs_live_now());
@@ -141,18 +141,39 @@ void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n)
         e = sfs_live_find(a, id);
         if (e) {
                 e->known -= n < e->known ? n : e->known;
+                /*
+                 * What is mounted pins the name: if that was dropped, so was the mount. The kernel drops a name of
+                 * which a worker before knew and this one does not, when it is told ESTALE.
+                 */
+                if (e->state != SFS_BARE)
+                        e->suspect = true;
                 if (!e->known) {
                         /* What was kept while this was on its way asked about an unknown name after all. */
                         late = sfs_live_unpark(e, true, sfs_live_now());
                         for (struct sfs_parked *p = late; p; p = p->next)
                                 sfs_ticket_give(&a->tickets, id, fuse_req_ctx(p->req)->pid, sfs_live_now());
-                        pthread_cond_broadcast(&a->settled); /* a claim may overtake now */
                 }
         }
         pthread_mutex_unlock(&a->lock);
         if (late)
                 sfs_attach_arm(a, id);
         sfs_live_answer(late, id, -ESTALE);
+}
+
+void sfs_attach_follow(struct sfs_attach *a, uint64_t id, pid_t tid)
+{
+        struct sfs_live *e;
+        uint64_t old;
+
+        pthread_mutex_lock(&a->lock);
+        if (sfs_ticket_follow(a->tickets, id, tid, sfs_live_now(), &old)) {
+                sfs_keep_ticket_taken(a->sfs->keep, old, tid);
+                sfs_keep_ticket(a->sfs->keep, id, tid);
+                e = sfs_live_get(a, id); /* listed, so that the entry's attributes are asked for */
+                if (e && e->state == SFS_BARE)
+                        e->since = sfs_live_now();
+        }
+        pthread_mutex_unlock(&a->lock);
 }
 
 bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *error)
@@ -203,16 +224,6 @@ bool sfs_attach_wants_anew(struct sfs_attach *a, pid_t tid, uint64_t id)
         ret = e && e->walk_anew == tid;
         if (ret)
                 e->walk_anew = 0;
-        pthread_mutex_unlock(&a->lock);
-        return ret;
-}
-
-bool sfs_attach_was_sent(struct sfs_attach *a, uint64_t id, pid_t tid)
-{
-        bool ret;
-
-        pthread_mutex_lock(&a->lock);
-        ret = sfs_ticket_has(a->tickets, id, tid);
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
@@ -289,7 +300,14 @@ bool sfs_attach_is_inherited(struct sfs_attach *a, uint64_t id, dev_t *dev)
 
 static bool may_claim(const struct sfs_live *e)
 {
-        return e->state == SFS_BARE || e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && !e->known);
+        bool at_work = e->state == SFS_MOUNTING || e->state == SFS_RELEASING;
+
+        return e->state == SFS_BARE || e->state == SFS_MOUNTED || (at_work && !e->entered);
+}
+
+static bool is_mounted(const struct sfs_live *e)
+{
+        return e->state == SFS_MOUNTED || e->state == SFS_RELEASING || (e->state == SFS_MOUNTING && e->looking);
 }
 
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
@@ -303,8 +321,7 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
         while (!a->stopping && (e = sfs_live_get(a, id))) {
                 if (may_claim(e)) {
                         a->n_claims++;
-                        ret = e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && e->looking) ? SFS_CLAIM_MOUNTED
-                                                                                                  : SFS_CLAIM_BARE;
+                        ret = is_mounted(e) ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
                 }
@@ -345,7 +362,7 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
         e->importing = false;
         sfs_live_set(a, e, mounted ? SFS_MOUNTED : SFS_BARE);
         e->inherited = e->inherited && mounted;
-        if (mounted || !e->parked || !sfs_live_mount(a, e)) {
+        if ((mounted && !e->suspect) || !e->parked || !sfs_live_mount(a, e)) {
                 parked = e->parked;
                 e->parked = NULL;
         }

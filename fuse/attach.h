@@ -25,6 +25,8 @@
  *     kept until the job is done. The walk then finds `fs` mounted. Without a ticket a GETATTR is answered at once.
  *   - A LOOKUP of a known `fs` is of case 2: it is kept until something is mounted there. It must not be denied: the
  *     kernel would drop the name, and what is mounted on it.
+ *   - The name on the way may have changed hands between the two walks. So a thread with a ticket takes it along to
+ *     whatever entry it finds by a LOOKUP of a name.
  *   - While fs/ is mounted, its name and the entry's attributes are valid for good: walks cost no request.
  *
  * The mounting threads (pool.h) walk into our own mount, so their own requests are told by thread ID and answered at
@@ -59,11 +61,14 @@ void sfs_attach_missed(struct sfs_attach *a, fuse_req_t req, uint64_t id);
  */
 bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *error);
 
+/*
+ * Thread TID is told that a name is entry ID. If it was sent to the fs/ of another one, it is as if it had been sent to
+ * this one. To be called before the entry's attributes are looked at.
+ */
+void sfs_attach_follow(struct sfs_attach *a, uint64_t id, pid_t tid);
+
 /* How long the kernel may keep the attributes of entry ID. */
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);
-
-/* True if thread TID was sent on another walk to fs/ of ID, and did not get there yet. */
-bool sfs_attach_was_sent(struct sfs_attach *a, uint64_t id, pid_t tid);
 
 /* What a worker before had mounted: the kernel has FS of entry ID mounted, with device DEV. */
 void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev);
@@ -97,7 +102,7 @@ enum sfs_claim {
 
 /*
  * Claims ID for a commit, rename or removal: until sfs_attach_release() nothing is mounted or released there by others.
- * A mounting job that the kernel has not shown `fs` yet is overtaken: it may be waiting for the lock that a rename or
+ * A job that is still on its way there, by the names, is overtaken: it may be waiting for the lock that a rename or
  * removal is called with, and gives up once it sees. With WAIT any other is waited for, some seconds at most; only an
  * inner thread may. If something is mounted, the entry's attributes must be invalid while it is unmounted:
  * sfs_attach_arm() first, on the outer side.
@@ -115,6 +120,18 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted);
 
 /* Declares the entry's attributes invalid in the kernel. Outer side only; takes no lock of the kernel's. */
 void sfs_attach_arm(struct sfs_attach *a, uint64_t id);
+
+/*
+ * Opens (O_PATH) the directory of the entry INFO, by way of the name that the store has for it, on the inner side.
+ * -ESTALE when the kernel knows another entry by that name: the two change names one after the other. Who holds no lock
+ * of the kernel's (as a removal does on the folder) must come by this way, or may meet another entry's mount.
+ */
+int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *ret);
+
+/* The path of fs/ in the directory ENTRY for this thread, which is to reach no other entry; BUF has SFS_AT_MAX bytes.
+ */
+#define SFS_AT_MAX 48
+const char *sfs_attach_fs_at(int entry, char *buf);
 
 /*
  * Unmounts PATH, the fs/ of a claimed or expiring entry, on the inner side. The walk there is made to ask anew about

@@ -9,6 +9,7 @@
 #include "util/cleanup.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -17,6 +18,12 @@
 #define LOOKUP_SECONDS 5   /* how long a LOOKUP is kept for a mount; the FORGET that it may wait for is on its way */
 #define GETATTR_SECONDS 30 /* how long a GETATTR is kept for a mount, whatever happens */
 #define END_SECONDS 60     /* how long the end waits for mounts, commits and removals under way */
+
+const char *sfs_attach_fs_at(int entry, char *buf)
+{
+        snprintf(buf, SFS_AT_MAX, "/proc/thread-self/fd/%d/fs", entry);
+        return buf;
+}
 
 int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int flags)
 {
@@ -41,23 +48,25 @@ static void run_release(struct sfs_job *job)
 {
         struct sfs_mount_job *m = (struct sfs_mount_job *)job;
         struct sfs *sfs = m->a->sfs;
-        cleanup_free char *path = NULL;
         struct strata_buf who = STRATA_BUF_INIT;
+        cleanup_fd int entry = -1;
+        char path[SFS_AT_MAX];
         struct strata_info info;
 
         m->result = strata_entry_info(sfs->store, m->id, &info);
+        if (m->result == 0)
+                m->result = sfs_attach_open_entry(sfs, &info, &entry);
         if (m->result < 0)
-                return;
-        path = sfs_fs_path(sfs, &info);
-        if (!path) {
-                m->result = -ENOMEM;
+                return; /* -ESTALE and the like: its name is just changing, it is tried again later */
+        if (!sfs_live_enter(m)) {
+                m->result = -ECANCELED;
                 return;
         }
         /* While it is bound elsewhere it stays, so that a removal sees that it is in use. */
         if (m->marked && strata_busy_elsewhere(m->dev, &who))
                 m->result = -EBUSY;
         else
-                m->result = sfs_attach_unmount(m->a, m->id, path, MNT_EXPIRE);
+                m->result = sfs_attach_unmount(m->a, m->id, sfs_attach_fs_at(entry, path), MNT_EXPIRE);
         strata_buf_free(&who);
 }
 
@@ -72,14 +81,14 @@ static void done_release(struct sfs_job *job)
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
-        if (e) {
+        if (sfs_live_is_mine(e, m)) {
                 /* EAGAIN: the kernel has noted it as idle; untouched until the next try, it goes then. EINVAL: not a
                  * mount any more. */
                 e->idle_mark = m->result == -EAGAIN;
-                e->suspect = m->result == -EINVAL;
+                e->suspect = e->suspect || m->result == -EINVAL;
                 e->next_try = sfs_live_now() + a->sfs->expire;
                 sfs_live_set(a, e, gone ? SFS_BARE : SFS_MOUNTED);
-                if (!gone || !e->parked || !sfs_live_mount(a, e)) {
+                if ((!gone && !e->suspect) || !e->parked || !sfs_live_mount(a, e)) {
                         parked = e->parked;
                         e->parked = NULL;
                 }
@@ -104,6 +113,7 @@ static unsigned take_due(struct sfs_attach *a, struct sfs_mount_job **jobs, unsi
                 jobs[n]->marked = e->idle_mark;
                 jobs[n]->dev = e->dev;
                 sfs_live_set(a, e, SFS_RELEASING);
+                e->job = jobs[n]->number;
                 n++;
         }
         return n;

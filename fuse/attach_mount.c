@@ -15,8 +15,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define SETTLE_LOOKS 3 /* a millisecond apart */
-#define TRIES_MAX 20   /* how often a mount is begun anew */
+#define SETTLE_LOOKS 3   /* a millisecond apart */
+#define TRIES_MAX 20     /* how often a mount is begun anew */
+#define NAME_TRIES 5     /* how often a name that is not there is looked for at once, */
+#define NAME_PAUSES 2000 /* and then how often a millisecond later */
 
 /* True while the entry was not claimed, nor handed to another job, since this one was sent. */
 static bool is_mine(struct sfs_mount_job *m)
@@ -27,19 +29,15 @@ static bool is_mine(struct sfs_mount_job *m)
 
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, m->id);
-        ret = e && e->state == SFS_MOUNTING && e->job == m->number;
+        ret = sfs_live_is_mine(e, m);
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
 
-/*
- * Opens fs/ of the entry, by way of the name it has just now. -ESTALE when that name is another's already: the kernel
- * and the store change names one after the other.
- */
-static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bool *is_mounted)
+int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *ret)
 {
         cleanup_free char *path = sfs_entry_path(sfs, info);
-        cleanup_fd int entry = -1, fd = -1;
+        cleanup_fd int entry = -1;
         struct statx stx;
 
         if (!path)
@@ -49,7 +47,16 @@ static int open_fs(struct sfs *sfs, const struct strata_info *info, int *ret, bo
                 return -errno;
         if (stx.stx_ino != sfs_node(info->id, SFS_SLOT_ENTRY))
                 return -ESTALE;
-        fd = openat(entry, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        *ret = steal_fd(&entry);
+        return 0;
+}
+
+/* Opens fs/ of the entry whose directory is open as ENTRY. */
+static int open_fs(int entry, int *ret, bool *is_mounted)
+{
+        cleanup_fd int fd = openat(entry, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        struct statx stx;
+
         if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) < 0)
                 return -errno;
         *is_mounted = stx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
@@ -77,12 +84,12 @@ static int attach(struct sfs_mount_job *m, const struct strata_info *info, int f
  * many ask at the same moment, nobody is let in before they had the time to. -EAGAIN: what was attached is lost; a copy
  * is in m->keep.
  */
-static int settle(struct sfs_mount_job *m, const struct strata_info *info)
+static int settle(struct sfs_mount_job *m, int entry)
 {
         const struct timespec pause = { .tv_nsec = 1000000 };
         cleanup_fd int fd = -1;
         bool is_mounted = false;
-        int r = open_fs(m->a->sfs, info, &fd, &is_mounted);
+        int r = open_fs(entry, &fd, &is_mounted);
 
         if (r == 0 && !is_mounted)
                 r = -EAGAIN;
@@ -119,18 +126,19 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
 {
         struct sfs *sfs = m->a->sfs;
         bool is_mounted = false;
-        cleanup_fd int fd = -1;
-        int r = open_fs(sfs, info, &fd, &is_mounted);
+        cleanup_fd int entry = -1, fd = -1;
+        int r = sfs_attach_open_entry(sfs, info, &entry);
 
+        if (r == 0)
+                r = open_fs(entry, &fd, &is_mounted);
         if (r < 0)
                 return r;
-        /* With fs/ open, the kernel knows it, and no claim overtakes any more. */
-        if (!is_mine(m))
+        if (!sfs_live_enter(m))
                 return -ECANCELED;
         if (is_mounted)
                 return strata_mount_device(fd, &m->dev);
         r = attach(m, info, fd);
-        return r == 0 && is_crowded(m) ? settle(m, info) : r;
+        return r == 0 && is_crowded(m) ? settle(m, entry) : r;
 }
 
 static void log_failure(struct sfs *sfs, const struct strata_info *info, int error)
@@ -155,6 +163,36 @@ static void thaw(struct sfs *sfs, const struct strata_info *info)
                 (void)strata_mount_thaw(sfs->store, path);
 }
 
+/*
+ * A rename between the look at the name and the walk makes the walk fail: look again. The kernel has a new name only
+ * once the thread that waited for our answer runs: until then the old name leads to the old place, and of an exchange
+ * each name to the other's entry.
+ */
+static int mount_by_name(struct sfs_mount_job *m, struct strata_info *info)
+{
+        const struct timespec pause = { .tv_nsec = 1000000 };
+        struct sfs *sfs = m->a->sfs;
+
+        for (int tries = 0;; tries++) {
+                int r = strata_entry_info(sfs->store, m->id, info);
+                bool is_there = r == 0;
+
+                if (is_there)
+                        r = mount_entry(m, info);
+                for (unsigned n = 0; r == -EBUSY && is_mine(m) && sfs_takeover_pause(sfs, n); n++)
+                        r = mount_entry(m, info);
+                if (r != -ESTALE && r != -ENOENT)
+                        return r;
+                if (tries < NAME_TRIES)
+                        continue;
+                if (!is_there || !is_mine(m))
+                        return r;
+                if (tries >= NAME_TRIES + NAME_PAUSES)
+                        return -ETIMEDOUT;
+                nanosleep(&pause, NULL);
+        }
+}
+
 static void run_mount(struct sfs_job *job)
 {
         struct sfs_mount_job *m = (struct sfs_mount_job *)job;
@@ -162,16 +200,7 @@ static void run_mount(struct sfs_job *job)
         struct timespec start = strata_metrics_start();
         struct strata_info info = { 0 };
 
-        /* A rename between the look at the name and the walk makes the walk fail: look again. */
-        for (int tries = 0; tries < 5; tries++) {
-                m->result = strata_entry_info(sfs->store, m->id, &info);
-                if (m->result == 0)
-                        m->result = mount_entry(m, &info);
-                for (unsigned n = 0; m->result == -EBUSY && is_mine(m) && sfs_takeover_pause(sfs, n); n++)
-                        m->result = mount_entry(m, &info);
-                if (m->result != -ESTALE && m->result != -ENOENT)
-                        break;
-        }
+        m->result = mount_by_name(m, &info);
         m->expires = info.kind != STRATA_ACTIVE;
         if (m->result == 0 && m->thaw && !m->expires)
                 thaw(sfs, &info);
@@ -201,10 +230,13 @@ static bool again(struct sfs_mount_job *m)
         m->tries++;
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, m->id);
+        if (sfs_live_is_mine(e, m))
+                e->entered = false;
         if (e)
                 lookups = sfs_live_unpark(e, true, now);
         for (struct sfs_parked *p = lookups; p; p = p->next)
                 sfs_ticket_give(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, now);
+        pthread_cond_broadcast(&a->settled); /* a claim may overtake now */
         pthread_mutex_unlock(&a->lock);
         if (lookups)
                 sfs_attach_arm(a, m->id);
@@ -220,6 +252,7 @@ static void done_mount(struct sfs_job *job)
         struct sfs_parked *parked = NULL;
         time_t now = sfs_live_now();
         struct sfs_live *e;
+        bool lost;
 
         if (again(m))
                 return;
@@ -227,7 +260,8 @@ static void done_mount(struct sfs_job *job)
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
         e = sfs_live_find(a, m->id);
-        if (e && e->state == SFS_MOUNTING && e->job == m->number) {
+        if (sfs_live_is_mine(e, m)) {
+                lost = m->result == 0 && e->suspect;
                 parked = e->parked;
                 e->parked = NULL;
                 e->suspect = false;
@@ -246,6 +280,10 @@ static void done_mount(struct sfs_job *job)
                                                               now);
                 }
                 sfs_live_set(a, e, m->result == 0 ? SFS_MOUNTED : SFS_BARE);
+                if (lost && sfs_live_mount(a, e)) {
+                        e->parked = parked; /* until that has looked */
+                        parked = NULL;
+                }
         }
         pthread_cond_broadcast(&a->settled);
         pthread_mutex_unlock(&a->lock);
@@ -264,6 +302,7 @@ bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
         m->thaw = m->keep >= 0;
         sfs_live_set(a, e, SFS_MOUNTING);
         e->looking = m->is_look;
+        e->suspect = false; /* from here on: what happens to what this job makes or finds */
         e->job = m->number;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);
         return true;

@@ -17,6 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define OPEN_TRIES 2000 /* a millisecond apart */
 
 static void set_why(struct sfs_layer_job *j, const char *why)
 {
@@ -26,16 +29,35 @@ static void set_why(struct sfs_layer_job *j, const char *why)
 
 /* ---- open ---- */
 
+/* Opens the directory of the claimed entry. A rename that the kernel was just told of takes it a moment. */
+static int open_entry(struct sfs_layer_job *j, int *ret)
+{
+        const struct timespec pause = { .tv_nsec = 1000000 };
+        int r;
+
+        for (int tries = 0;; tries++) {
+                r = sfs_attach_open_entry(j->sfs, &j->l->info, ret);
+                if ((r != -ESTALE && r != -ENOENT) || tries == OPEN_TRIES)
+                        return r == -ESTALE ? -EBUSY : r;
+                nanosleep(&pause, NULL);
+                r = strata_entry_info(j->sfs->store, j->l->info.id, &j->l->info);
+                if (r < 0)
+                        return r;
+        }
+}
+
 /* Takes away the mount of the claimed entry, if nobody uses it. */
 static int take_away(struct sfs_layer_job *j)
 {
         struct strata_buf who = STRATA_BUF_INIT;
-        cleanup_free char *path = sfs_fs_path(j->sfs, &j->l->info);
+        cleanup_fd int entry = -1;
+        char path[SFS_AT_MAX];
         dev_t dev = 0;
-        int r = 0;
+        int r = open_entry(j, &entry);
 
-        if (!path)
-                return -ENOMEM;
+        if (r < 0)
+                return r;
+        sfs_attach_fs_at(entry, path);
         if (strata_mount_is_attached(path, &dev) > 0) {
                 if (strata_busy_elsewhere(dev, &who))
                         r = -EBUSY;

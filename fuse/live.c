@@ -85,10 +85,31 @@ void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e)
 void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state)
 {
         e->state = state;
+        e->suspect = e->suspect && state != SFS_BARE;
         e->since = sfs_live_now();
+        e->entered = false;
         e->toucher = 0;
         e->crowded = false;
         pthread_cond_broadcast(&a->settled);
+}
+
+bool sfs_live_is_mine(const struct sfs_live *e, const struct sfs_mount_job *m)
+{
+        return e && (e->state == SFS_MOUNTING || e->state == SFS_RELEASING) && e->job == m->number;
+}
+
+bool sfs_live_enter(struct sfs_mount_job *m)
+{
+        struct sfs_live *e;
+        bool ret;
+
+        pthread_mutex_lock(&m->a->lock);
+        e = sfs_live_find(m->a, m->id);
+        ret = sfs_live_is_mine(e, m);
+        if (ret)
+                e->entered = true;
+        pthread_mutex_unlock(&m->a->lock);
+        return ret;
 }
 
 void sfs_live_asked(struct sfs_live *e, pid_t tid)

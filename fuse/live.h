@@ -36,12 +36,13 @@ struct sfs_live {
         uint64_t id;
         enum sfs_state state;
         uint64_t known; /* lookups of `fs` that the kernel was answered, less those it has forgotten */
-        uint64_t job;   /* of MOUNTING: the number of the job that is at it */
+        uint64_t job;   /* of MOUNTING and RELEASING: the number of the job that is at it */
+        bool entered;   /* of these: its walk by names is through, it waits for no lock that a rename or removal has */
         struct sfs_parked *parked;
         time_t since;    /* of the state */
         time_t next_try; /* of MOUNTED: when to try to release it */
         bool expires;    /* views and snapshots */
-        bool suspect;    /* MOUNTED, but somebody got to the bare directory: look again */
+        bool suspect;    /* not BARE, but the mount, or one that is just made, may be lost: look again */
         bool importing;  /* of CLAIMED: for an import, which may take long: who comes is told EBUSY */
         bool fresh;      /* MOUNTED, and not looked at again since */
         bool looking;    /* of MOUNTING: it was mounted when that began, and most likely is */
@@ -97,6 +98,12 @@ struct sfs_live *sfs_live_get(struct sfs_attach *a, uint64_t id);
 void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e);
 
 void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state);
+
+/* True while no claim has overtaken job M, nor another job come: sfs_attach_claim(). */
+bool sfs_live_is_mine(const struct sfs_live *e, const struct sfs_mount_job *m);
+
+/* The walk by names of job M is through: from now on no claim overtakes it. False if one has. Takes the lock. */
+bool sfs_live_enter(struct sfs_mount_job *m);
 
 /* Thread TID asked about E, in whatever way. */
 void sfs_live_asked(struct sfs_live *e, pid_t tid);

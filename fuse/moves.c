@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "moves.h"
 
-#include "attach.h"
 #include "metrics.h"
+#include "node.h"
+#include "util/cleanup.h"
 
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define STAY_MS 100 /* the kernel needs microseconds from our answer to its new name, if nothing else runs */
 
@@ -14,7 +20,6 @@ struct sfs_move {
         enum strata_kind kind;
         char name[STRATA_NAME_MAX + 1];
         uint64_t id;
-        pid_t tid; /* of the thread that waits for our answer */
         bool ended;
         int64_t since; /* of the end, in ms */
         struct sfs_move *next;
@@ -48,7 +53,7 @@ static void drop_old(struct sfs *sfs)
         }
 }
 
-struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id, pid_t tid)
+struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id)
 {
         struct sfs_move *m = calloc(1, sizeof(*m));
 
@@ -56,7 +61,6 @@ struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const c
                 return NULL;
         m->kind = kind;
         m->id = id;
-        m->tid = tid;
         snprintf(m->name, sizeof(m->name), "%s", name);
         pthread_mutex_lock(&sfs->moves_lock);
         drop_old(sfs);
@@ -80,7 +84,28 @@ void sfs_moves_end(struct sfs *sfs, struct sfs_move *m, bool stays)
         pthread_mutex_unlock(&sfs->moves_lock);
 }
 
-bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, pid_t tid, uint64_t *id)
+/*
+ * True if the kernel still has entry ID as NAME. RESOLVE_CACHED never waits for a request, so this is the one walk into
+ * our own mount that the outer side may do; without it (before Linux 5.12), or where something has to be asked anew,
+ * the answer is no.
+ */
+static bool kernel_has(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id)
+{
+        const struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED };
+        cleanup_free char *path = NULL;
+        cleanup_fd int fd = -1;
+        struct statx stx;
+
+        if (asprintf(&path, "%s/%s/%s", sfs->mnt, strata_kind_folder(kind), name) < 0) {
+                path = NULL;
+                return false;
+        }
+        fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+        return fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) == 0 &&
+               stx.stx_ino == sfs_node(id, SFS_SLOT_ENTRY);
+}
+
+bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id)
 {
         bool ended = false;
         uint64_t found = 0;
@@ -88,14 +113,13 @@ bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, pi
         pthread_mutex_lock(&sfs->moves_lock);
         drop_old(sfs);
         for (struct sfs_move *m = sfs->moves; m && (!found || ended); m = m->next) {
-                /* Who waited for our answer and asks again has it, and the kernel its new name. */
-                if (m->kind == kind && strcmp(m->name, name) == 0 && !(m->ended && m->tid == tid)) {
+                if (m->kind == kind && strcmp(m->name, name) == 0 && (!found || !m->ended)) {
                         found = m->id;
                         ended = m->ended;
                 }
         }
         pthread_mutex_unlock(&sfs->moves_lock);
-        if (!found || (ended && !sfs_attach_was_sent(sfs->attach, found, tid)))
+        if (!found || (ended && !kernel_has(sfs, kind, name, found)))
                 return false;
         *id = found;
         return true;

@@ -4,9 +4,9 @@
  * walk that asks anew about the old name in between must be told that it is there: the kernel would drop it, and with
  * it what is mounted below. No other walk asks then, as the kernel holds the folder's lock.
  *
- * Right after the answer it may be either, and is told the truth: a walk that comes too late finds no such name. Only
- * where a mount stays at the entry, and the walk was sent back by us (attach.h), it is still told the old name for a
- * moment; but never the thread that moved it.
+ * Right after the answer the kernel may have its new name or not, and the wrong word does harm both ways: with a denial
+ * it drops what is mounted, and told the old name it gives the entry that one back. So where a mount stays at the entry
+ * the kernel's own memory is looked at, which asks nobody.
  */
 #ifndef SFS_MOVES_H
 #define SFS_MOVES_H
@@ -17,16 +17,16 @@
 struct sfs_move;
 
 /*
- * From now on until sfs_moves_end() NAME of KIND is entry ID, whatever the store says. TID waits for the answer. NULL
- * when out of memory, which sfs_moves_end() accepts.
+ * From now on until sfs_moves_end() NAME of KIND is entry ID, whatever the store says. NULL when out of memory, which
+ * sfs_moves_end() accepts.
  */
-struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id, pid_t tid);
+struct sfs_move *sfs_moves_begin(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t id);
 
 /* To be called right before the answer. STAYS: fs/ is mounted, and stays so. */
 void sfs_moves_end(struct sfs *sfs, struct sfs_move *m, bool stays);
 
-/* True if thread TID, which asks for NAME of KIND, is to be told *ID. */
-bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, pid_t tid, uint64_t *id);
+/* True if who asks for NAME of KIND is to be told *ID. */
+bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id);
 
 void sfs_moves_free(struct sfs *sfs);
 

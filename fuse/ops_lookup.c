@@ -42,14 +42,17 @@ static int lookup_entry(fuse_req_t req, enum strata_kind kind, const char *name,
         uint64_t id;
         int r = strata_name_check(name, NULL);
 
-        if (r == 0 && sfs_moves_find(sfs, kind, name, fuse_req_ctx(req)->pid, &id)) {
+        if (r == 0 && sfs_moves_find(sfs, kind, name, &id)) {
+                sfs_attach_follow(sfs->attach, id, fuse_req_ctx(req)->pid);
                 e->ino = sfs_node(id, SFS_SLOT_ENTRY);
+                e->entry_timeout = SFS_FOREVER; /* the name that follows has it as well */
                 return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
         }
         if (r == 0)
                 r = strata_entry_get(sfs->store, kind, name, &info);
         if (r < 0)
                 return r == -EINVAL ? -ENOENT : r; /* a name that can't be is not there */
+        sfs_attach_follow(sfs->attach, info.id, fuse_req_ctx(req)->pid);
         e->ino = sfs_node(info.id, SFS_SLOT_ENTRY);
         e->entry_timeout = SFS_FOREVER;
         return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);

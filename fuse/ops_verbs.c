@@ -137,14 +137,13 @@ static bool other_id(struct change_job *c, uint64_t *id)
 
 static void begin_move(struct change_job *c)
 {
-        pid_t tid = fuse_req_ctx(c->req)->pid;
         uint64_t other;
 
         if (c->change == REMOVE || !c->info.id)
                 return;
-        c->move = sfs_moves_begin(c->sfs, c->info.kind, c->info.name, c->info.id, tid);
+        c->move = sfs_moves_begin(c->sfs, c->info.kind, c->info.name, c->info.id);
         if (c->change == EXCHANGE && other_id(c, &other))
-                c->other_move = sfs_moves_begin(c->sfs, c->to, c->newname, other, tid);
+                c->other_move = sfs_moves_begin(c->sfs, c->to, c->newname, other);
 }
 
 /* Whether a mount stays at the other one of an exchange is not known: it may. */

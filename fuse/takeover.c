@@ -37,7 +37,7 @@ struct sfs_past {
 /* The entry that the kernel knows as NAME: with a rename under way, the store may have it under another already. */
 static bool find_entry(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id)
 {
-        return sfs_moves_find(sfs, kind, name, 0, id) || strata_entry_find(sfs->store, kind, name, id) == 0;
+        return sfs_moves_find(sfs, kind, name, id) || strata_entry_find(sfs->store, kind, name, id) == 0;
 }
 
 static void found_mount(const struct sfs_mounted *m, void *data)
@@ -77,9 +77,9 @@ static void begin_moves(struct sfs *sfs)
 
                 if (!n || !is_move(n))
                         continue;
-                past->moves[i][0] = sfs_moves_begin(sfs, n->kind, n->name, n->id, 0);
+                past->moves[i][0] = sfs_moves_begin(sfs, n->kind, n->name, n->id);
                 if (n->op == SFS_NOTE_EXCHANGE && n->other)
-                        past->moves[i][1] = sfs_moves_begin(sfs, n->to, n->newname, n->other, 0);
+                        past->moves[i][1] = sfs_moves_begin(sfs, n->to, n->newname, n->other);
         }
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tickets: which thread was sent on another walk to which entry (attach.h). Not locked: the caller's lock protects the
- * table, an empty one being NULL.
+ * Tickets: which thread was sent on another walk to which entry (attach.h). A thread is on one walk at a time, so it
+ * has one ticket at most; but all threads that the program can't see, of another PID namespace, have the number 0, and
+ * one for each entry. Not locked: the caller's lock protects the table, an empty one being NULL.
  */
 #ifndef SFS_TICKET_H
 #define SFS_TICKET_H
@@ -28,8 +29,11 @@ bool sfs_ticket_take(struct sfs_ticket **table, uint64_t id, pid_t tid, int *err
 /* The same, for a ticket with an error in it only. */
 bool sfs_ticket_take_error(struct sfs_ticket **table, uint64_t id, pid_t tid, int *error);
 
-/* True if TID has a ticket for ID. */
-bool sfs_ticket_has(struct sfs_ticket *table, uint64_t id, pid_t tid);
+/*
+ * TID comes to ID by the name on its way: if its ticket is for another entry, that name has changed hands meanwhile,
+ * and the ticket is for ID from now on. True then; *OLD is what it was for.
+ */
+bool sfs_ticket_follow(struct sfs_ticket *table, uint64_t id, pid_t tid, time_t now, uint64_t *old);
 
 /* Drops what killed threads left, given more than SECONDS ago; all with SECONDS < 0. */
 void sfs_ticket_sweep(struct sfs_ticket **table, time_t now, time_t seconds);

@@ -8,14 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static double now(void)
-{
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* `point ok DESC` or `point fail DESC` on stdout is what stress.sh makes test points of. */
 static void point(bool ok, const char *desc)
 {
@@ -58,14 +50,14 @@ static enum kill choose_kill(struct stress *x, const char *kills, unsigned round
 
 static void run(struct stress *x, double seconds, const char *kills)
 {
-        double end = now() + seconds;
+        double end = watch_now() + seconds;
 
-        for (unsigned round = 0; x->failed == 0 && (round == 0 || now() < end); round++) {
+        for (unsigned round = 0; x->failed == 0 && (round == 0 || watch_now() < end); round++) {
                 uint64_t seed = x->seed + round * 1000003ull;
                 enum kill kill;
 
                 single_phase(x, seed, 400);
-                if (x->failed || now() > end)
+                if (x->failed || watch_now() > end)
                         break;
                 kill = choose_kill(x, kills, round);
                 many_phase(x, seed + 1, kill == KILL_ALL ? 900 : 1500, kill);
@@ -80,6 +72,7 @@ static void tell_counts(const struct stress *x)
                 [OP_HOLD] = "hold",       [OP_LABEL_SET] = "label set",
         };
         unsigned long all = 0;
+        char text[200];
 
         for (int i = 0; i < OP_TYPES; i++)
                 all += x->done[i];
@@ -87,6 +80,8 @@ static void tell_counts(const struct stress *x)
                 "# %lu operations, %lu of them by many clients at once; %lu quiet points; killed: %lu programs, %lu "
                 "workers; walks told ESTALE: %lu\n",
                 all, x->many_ops, x->quiet_points, x->kills, x->worker_kills, x->stale);
+        op_describe(&x->slowest_op, text, sizeof(text));
+        fprintf(stderr, "#   the slowest of many clients took %.0f ms: %s\n", x->slowest * 1000, text);
         for (int i = 0; i < OP_TYPES; i++)
                 if (names[i])
                         fprintf(stderr, "#   %s: %lu, %lu succeeded\n", names[i], x->done[i], x->good[i]);
@@ -132,6 +127,7 @@ int main(int argc, char **argv)
         x.seed = getenv("STRESS_SEED") ? strtoull(getenv("STRESS_SEED"), NULL, 10) : (uint64_t)time(NULL);
         fprintf(stderr, "# replay with STRESS_SEED=%ju STRESS_SECONDS=%s STRESS_KILLS=%s\n", (uintmax_t)x.seed, argv[6],
                 argv[7]);
+        watch_start(&x);
         if (!program_start(&x))
                 return 1;
         run(&x, strtod(argv[6], NULL), argv[7]);

@@ -30,6 +30,10 @@ static void kill_workers(struct stress *x, struct rng *r, unsigned milliseconds)
 static void add_up(struct stress *x, const struct client *c)
 {
         x->stale += c->stale;
+        if (c->slowest > x->slowest) {
+                x->slowest = c->slowest;
+                x->slowest_op = c->slowest_op;
+        }
         for (int i = 0; i < OP_TYPES; i++) {
                 x->done[i] += c->done[i];
                 x->good[i] += c->good[i];

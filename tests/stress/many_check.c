@@ -122,8 +122,10 @@ void many_check(struct stress *x, struct client *clients, const struct model *be
 {
         struct model now, was = *before;
 
-        if (!scan(x, &now))
+        if (!scan(x, &now)) {
                 complain(x, "after many clients the tree contradicts itself");
+                return;
+        }
         check_balance(x, clients, before, &now);
         for (int n = 0; n < KINDS * NAMES; n++)
                 if (model_nth(&now, n)->id)

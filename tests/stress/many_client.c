@@ -211,9 +211,15 @@ void *many_client(void *arg)
         (void)unshare(CLONE_FS); /* a working directory of its own */
         while (!atomic_load(&c->many->stop)) {
                 struct op op = random_op(c);
+                double start = watch_now();
                 int r = carry_out(c, &op);
                 char text[200];
 
+                watch_progress(c->x);
+                if (watch_now() - start > c->slowest) {
+                        c->slowest = watch_now() - start;
+                        c->slowest_op = op;
+                }
                 c->done[op.type]++;
                 c->good[op.type] += r == 0;
                 if (r == 0)

@@ -128,6 +128,7 @@ bool program_settled(struct stress *x, bool empty)
                         return true;
                 if (tries == 600)
                         break;
+                watch_progress(x);
                 pause_ms(100);
         }
         complain(x, "left in the store: %d links, %d layers, %d in the trash", links, layers, trash);

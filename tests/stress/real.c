@@ -314,6 +314,7 @@ int real_apply(struct stress *x, const struct op *op, int want)
 {
         char entry[ENTRY_MAX];
 
+        watch_progress(x);
         real_path(x, op->kind, op->a, "", entry, sizeof(entry));
         switch (op->type) {
         case OP_PREPARE:

@@ -8,6 +8,7 @@
  *   single   phases of one client: every errno must be the model's
  *   many     phases of many clients: what the tree holds in the end must follow from what was answered
  *   program  start, end, kill, and what it leaves behind
+ *   watch    what is written down when nothing goes on any more
  *
  * Names come from a small set, so that operations meet.
  */
@@ -115,6 +116,10 @@ struct stress {
         unsigned long kills, worker_kills, quiet_points, many_ops, stale;
         struct model model;
         uint32_t next_stamp;
+        const char *hang_script;
+        atomic_ulong progress;
+        double slowest; /* operation, in seconds */
+        struct op slowest_op;
 };
 
 /* ---- util.c ---- */
@@ -207,6 +212,8 @@ struct client {
         size_t n, size;
         uint32_t stamp;
         unsigned long done[OP_TYPES], good[OP_TYPES], stale;
+        double slowest;
+        struct op slowest_op;
 };
 
 /* Shared by the clients of a phase. */
@@ -218,6 +225,12 @@ struct many {
 void *many_client(void *arg);                                               /* many_client.c */
 void many_effect(const struct op *op, int sign, int balance[KINDS][NAMES]); /* of an operation that succeeded */
 void many_check(struct stress *x, struct client *clients, const struct model *before); /* many_check.c */
+
+/* ---- watch.c ---- */
+
+void watch_start(struct stress *x);
+void watch_progress(struct stress *x);
+double watch_now(void); /* seconds */
 
 /* ---- program.c ---- */
 
