@@ -2,6 +2,7 @@
 #include "checkcmd.h"
 
 #include "check.h"
+#include "say.h"
 #include "strata.h"
 #include "trash.h"
 #include "util/buf.h"
@@ -51,7 +52,7 @@ static int examine(const char *path, bool repair)
         int r = strata_open_check(path, repair, &s, &c.live, &why);
 
         if (r < 0) {
-                fprintf(stderr, "stratafs: %s\n", why ? why : strerror(-r));
+                sfs_say(stderr, "%s", why ? why : strerror(-r));
                 free(why);
                 return EXIT_FAILED;
         }
@@ -60,7 +61,7 @@ static int examine(const char *path, bool repair)
                 r = strata_trash_empty(s);
         strata_close_check(s);
         if (r < 0) {
-                fprintf(stderr, "stratafs: can't read all of %s: %s\n", path, strerror(-r));
+                sfs_say(stderr, "can't read all of %s: %s", path, strerror(-r));
                 return EXIT_FAILED;
         }
         printf("%" PRIu64 " layers, %" PRIu64 " findings, %" PRIu64 " mended%s\n", c.layers, c.found, c.repaired,

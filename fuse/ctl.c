@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+/* `changes` and `layer.tar` tell what is in closed directories and files, so they are the owner's alone. */
 static const struct sfs_ctl table[] = {
         { SFS_SLOT_FOLDER + STRATA_ACTIVE, "active", S_IFDIR | 0755, SFS_AT_TOP, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_FOLDER + STRATA_VIEW, "views", S_IFDIR | 0755, SFS_AT_TOP, SFS_COST_NONE, NULL, NULL },
@@ -21,9 +22,9 @@ static const struct sfs_ctl table[] = {
         { SFS_SLOT_MOUNT_JSON, "mount.json", S_IFREG | 0444, SFS_AT_ENTRIES, SFS_COST_LOW, sfs_show_mount_json, NULL },
         { SFS_SLOT_OVERLAY, "overlay", S_IFREG | 0444, SFS_AT_ENTRIES, SFS_COST_LOW, sfs_show_overlay, NULL },
         { SFS_SLOT_USAGE, "usage", S_IFREG | 0444, SFS_AT_ENTRIES, SFS_COST_ONCE, sfs_show_usage, sfs_usage_known },
-        { SFS_SLOT_CHANGES, "changes", S_IFREG | 0444, SFS_AT_ENTRIES, SFS_COST_LAYER, sfs_show_changes,
+        { SFS_SLOT_CHANGES, "changes", S_IFREG | 0400, SFS_AT_ENTRIES, SFS_COST_LAYER, sfs_show_changes,
           sfs_changes_known },
-        { SFS_SLOT_LAYER, "layer.tar", S_IFREG | 0644, SFS_AT_ENTRIES, SFS_COST_LAYER, NULL, sfs_layer_known },
+        { SFS_SLOT_LAYER, "layer.tar", S_IFREG | 0600, SFS_AT_ENTRIES, SFS_COST_LAYER, NULL, sfs_layer_known },
         { SFS_SLOT_LABELS, "labels", S_IFDIR | 0755, SFS_AT_ENTRIES, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_CHILDREN, "children", S_IFREG | 0444, SFS_AT(STRATA_COMMITTED), SFS_COST_WALK, sfs_show_children,
           NULL },

@@ -55,8 +55,6 @@ static void take_option(struct mount_options *m, const char *option)
                 strata_buf_addstr(&m->source_buf, option + 7);
                 return;
         }
-        if (strcmp(option, "allow_root") == 0)
-                option = "allow_other"; /* libfuse then denies the others */
         for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++)
                 if (strcmp(flags[i].name, option) == 0)
                         m->flags = flags[i].on ? m->flags | flags[i].flag : m->flags & ~flags[i].flag;

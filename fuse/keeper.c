@@ -7,6 +7,7 @@
 #include "lastwords.h"
 #include "loop.h"
 #include "upgrade.h"
+#include "util/buf.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -166,6 +167,18 @@ static bool died_at_once(const struct keeper *k)
                (now.tv_sec - k->ready_at.tv_sec) * 1000 + (now.tv_nsec - k->ready_at.tv_nsec) / 1000000 < AT_ONCE_MSEC;
 }
 
+/* In place, as a keeper that gives up may be short of memory too: what would be a command to a terminal becomes "?". */
+static void make_plain(char *line)
+{
+        bool control;
+
+        for (size_t len; *line && *line != '\n'; line += len) {
+                len = strata_buf_character(line, &control);
+                if (control)
+                        memset(line, '?', len);
+        }
+}
+
 static int give_up(struct keeper *k, const char *what)
 {
         char text[512];
@@ -174,6 +187,7 @@ static int give_up(struct keeper *k, const char *what)
                  "the keeper of %.200s gave up: %s; it was unmounted, nothing that was reported done is lost: start "
                  "stratafs again, and if it comes back report it with a core dump\n",
                  k->o->mountpoint, what);
+        make_plain(text);
         unmount(k);
         sfs_lastwords_leave(k->o->store, text);
         if (write(STDERR_FILENO, "stratafs: ", 10) < 0 || write(STDERR_FILENO, text, strlen(text)) < 0)

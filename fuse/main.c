@@ -4,6 +4,7 @@
 #include "config.h"
 #include "keeper.h"
 #include "options.h"
+#include "say.h"
 #include "session.h"
 #include "upgrade.h"
 #include "util/cleanup.h"
@@ -75,7 +76,7 @@ static int run_in_background(struct sfs_options *o, int argc, char **argv)
         pid_t child;
 
         if (pipe2(fds, O_CLOEXEC) < 0 || (child = fork()) < 0) {
-                fprintf(stderr, "stratafs: can't go to the background: %s\n", strerror(errno));
+                sfs_say(stderr, "can't go to the background: %s", strerror(errno));
                 return 1;
         }
         if (child > 0) {
@@ -94,6 +95,7 @@ int main(int argc, char **argv)
         struct sfs_options o;
         int status = 0;
 
+        sfs_say_for_libfuse();
         if (sfs_check_asked(argc, argv))
                 return sfs_check_main(argc, argv);
         if (argc == 3 && strcmp(argv[1], "--upgrade") == 0)

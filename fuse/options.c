@@ -2,6 +2,8 @@
 #include "options.h"
 
 #include "inherit.h"
+#include "say.h"
+#include "util/cleanup.h"
 #include "util/io.h"
 
 #include <errno.h>
@@ -24,18 +26,22 @@ struct raw {
         int debug;
         int help;
         int version;
-        int allow_other;
-        int suid;
-        int dev;
-        int read_only;
-        int auto_unmount;
+        bool allow_other;
+        bool allow_root;
+        bool suid;
+        bool suid_dev; /* `suid`, and `dev` after it: see KEY_DEV below */
+        bool restricted;
+        bool read_only;
+        bool auto_unmount;
         bool too_many;
 };
 
 enum {
         KEY_ALLOW_OTHER,
+        KEY_ALLOW_ROOT,
         KEY_SUID,
         KEY_DEV,
+        KEY_RESTRICT,
         KEY_RO,
         KEY_AUTO_UNMOUNT,
 };
@@ -60,8 +66,11 @@ static const struct fuse_opt specs[] = {
         RAW("-V", version),
         RAW("--version", version),
         FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+        FUSE_OPT_KEY("allow_root", KEY_ALLOW_ROOT),
         FUSE_OPT_KEY("suid", KEY_SUID),
         FUSE_OPT_KEY("dev", KEY_DEV),
+        FUSE_OPT_KEY("nosuid", KEY_RESTRICT),
+        FUSE_OPT_KEY("nodev", KEY_RESTRICT),
         FUSE_OPT_KEY("ro", KEY_RO),
         FUSE_OPT_KEY("auto_unmount", KEY_AUTO_UNMOUNT),
         FUSE_OPT_END,
@@ -84,19 +93,26 @@ static int take_argument(void *data, const char *arg, int key, struct fuse_args 
                 *place = strdup(arg);
                 return *place ? 0 : -1;
         case KEY_ALLOW_OTHER:
-                raw->allow_other = 1;
+                raw->allow_other = true;
+                return 1;
+        case KEY_ALLOW_ROOT:
+                raw->allow_root = true;
                 return 1;
         case KEY_SUID:
-                raw->suid = 1;
+                raw->suid = true;
                 return 1;
         case KEY_DEV:
-                raw->dev = 1;
+                /* mount.fuse3 adds "dev,suid" to each mount that root makes: in that order it is nobody's wish. */
+                raw->suid_dev = raw->suid_dev || raw->suid;
+                return 1;
+        case KEY_RESTRICT:
+                raw->restricted = true;
                 return 1;
         case KEY_AUTO_UNMOUNT:
-                raw->auto_unmount = 1;
+                raw->auto_unmount = true;
                 return 1;
         case KEY_RO:
-                raw->read_only = 1;
+                raw->read_only = true;
                 return 1;
         default:
                 return 1;
@@ -105,9 +121,11 @@ static int take_argument(void *data, const char *arg, int key, struct fuse_args 
 
 static int mistake(const char *fmt, const char *value)
 {
-        fprintf(stderr, "stratafs: ");
-        fprintf(stderr, fmt, value);
-        fprintf(stderr, "\n");
+        cleanup_free char *text = NULL;
+
+        if (asprintf(&text, fmt, value) < 0)
+                text = NULL;
+        sfs_say(stderr, "%s", text ? text : "out of memory");
         return -EINVAL;
 }
 
@@ -151,11 +169,15 @@ static int check(struct raw *raw)
         o->keeper = !raw->keeper || strcmp(raw->keeper, "on") == 0;
         if (!o->keeper && strcmp(raw->keeper, "off") != 0)
                 return mistake("keeper=%s is neither on nor off", raw->keeper);
+        if (raw->allow_root)
+                return mistake("allow_root would let everybody in: the kernel answers for what it knows without asking "
+                               "who may; take allow_other, or leave it out%s",
+                               "");
         if (raw->auto_unmount)
                 o->keeper = false; /* fusermount3 then mounts, and is the one that stays */
         /* Without durability nothing is gained by syncing inside, and freezing would sync all. */
         o->config.volatile_mounts = raw->is_volatile || !o->config.durable;
-        o->config.restrict_mounts = raw->allow_other && !(raw->suid && raw->dev);
+        o->config.restrict_mounts = raw->restricted || (raw->allow_other && !raw->suid_dev);
         o->config.read_only = raw->read_only;
         return 0;
 }

@@ -14,6 +14,7 @@
 #include "ops.h"
 #include "pool.h"
 #include "recover.h"
+#include "say.h"
 #include "store.h"
 #include "takeover.h"
 #include "trash.h"
@@ -47,7 +48,7 @@ struct session {
 
 int sfs_complain(char *why, int error)
 {
-        fprintf(stderr, "stratafs: %s\n", why ? why : strerror(abs(error)));
+        sfs_say(stderr, "%s", why ? why : strerror(abs(error)));
         free(why);
         return 1;
 }

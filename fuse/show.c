@@ -128,8 +128,11 @@ int sfs_show_info(struct sfs *sfs, const struct strata_info *info, struct strata
                 if (r < 0)
                         return r;
         }
-        strata_buf_addf(buf, "kind: %s\nname: %s\nparent: %s\nid: %" PRIu64 "\ndepth: %u\n",
-                        strata_kind_word(info->kind), info->name, parent.name, info->id, info->depth);
+        strata_buf_addf(buf, "kind: %s\nname: ", strata_kind_word(info->kind));
+        strata_buf_add_value(buf, info->name);
+        strata_buf_addstr(buf, "\nparent: ");
+        strata_buf_add_value(buf, parent.name);
+        strata_buf_addf(buf, "\nid: %" PRIu64 "\ndepth: %u\n", info->id, info->depth);
         add_time(buf, "created", info->created);
         add_time(buf, "updated", info->updated);
         if (info->kind == STRATA_COMMITTED) {
@@ -179,6 +182,15 @@ int sfs_show_usage(struct sfs *sfs, const struct strata_info *info, struct strat
         return strata_buf_status(buf);
 }
 
+static void add_child(struct strata_buf *buf, const struct strata_info *child)
+{
+        char path[STRATA_NAME_MAX + 16];
+
+        snprintf(path, sizeof(path), "%s/%s", strata_kind_folder(child->kind), child->name);
+        strata_buf_add_value(buf, path);
+        strata_buf_addstr(buf, "\n");
+}
+
 int sfs_show_children(struct sfs *sfs, const struct strata_info *info, struct strata_buf *buf)
 {
         cleanup_free uint64_t *ids = NULL;
@@ -192,7 +204,7 @@ int sfs_show_children(struct sfs *sfs, const struct strata_info *info, struct st
 
                 r = strata_entry_info(sfs->store, ids[i], &child);
                 if (r == 0)
-                        strata_buf_addf(buf, "%s/%s\n", strata_kind_folder(child.kind), child.name);
+                        add_child(buf, &child);
                 else if (r == -ENOENT)
                         r = 0; /* removed meanwhile */
         }

@@ -2,6 +2,7 @@
 #include "upgrade.h"
 
 #include "keep.h"
+#include "say.h"
 #include "store.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -47,7 +48,7 @@ int sfs_upgrade_program(const char *proc, char *path, size_t size)
 
 static int complain(const char *what, const char *more)
 {
-        fprintf(stderr, "stratafs: %s%s\n", what, more);
+        sfs_say(stderr, "%s%s", what, more);
         return 1;
 }
 
@@ -195,7 +196,7 @@ static int upgrade(struct running *r)
                 return complain("can't signal the keeper: ", strerror(errno));
         if (wait_for_next(r, old) < 0)
                 return complain("no new worker answers yet; see the file log in ", r->mnt);
-        printf("%s is served by %s now, worker %u of keeper %d\n", r->mnt, path, r->worker, r->pid);
+        sfs_say(stdout, "%s is served by %s now, worker %u of keeper %d", r->mnt, path, r->worker, r->pid);
         return 0;
 }
 

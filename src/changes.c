@@ -14,6 +14,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/*
+ * Bytes. The text is made in memory, and each line holds a whole path: of folders that lie thousands deep in each other
+ * a few megabytes of names make gigabytes of text.
+ */
+#define TEXT_MAX ((size_t)512 << 20)
+
 #define SIZE_FORMAT "%" PRIu64 "\n"
 
 struct collect {
@@ -25,6 +31,9 @@ static int add_line(struct collect *c, char what, const char *path)
 {
         struct strata_buf *buf = c->buf;
         bool quote = strpbrk(path, "\"\\") || strata_buf_has_control(path);
+
+        if (buf->len > TEXT_MAX)
+                return -EFBIG;
 
         strata_buf_addf(buf, "%c %s/", what, quote ? "\"" : "");
         if (quote)
@@ -102,7 +111,7 @@ int strata_changes_get(struct strata *s, const struct strata_info *info, struct 
         struct strata_layer_walk walk;
         char path[STRATA_ID_PATH_MAX], line[32];
         uint64_t known;
-        int r, n;
+        int r, n, gone;
 
         if (has_no_layer(info))
                 return strata_buf_status(buf);
@@ -111,17 +120,24 @@ int strata_changes_get(struct strata *s, const struct strata_info *info, struct 
         if (top < 0)
                 return -errno;
         r = strata_mount_open_lower(s, info, &below);
+        gone = r < 0 ? strata_layer_stays(s, info->id) : 0;
         if (r < 0)
-                return r;
+                return gone < 0 ? gone : r; /* with it, those below may be gone, which is no damage then */
         walk = (struct strata_layer_walk){ .top = top, .below = below, .prefix = c.prefix, .want_gone = true };
         r = strata_layer_walk(&walk, look, &c);
-        if (r < 0)
-                return r;
+        gone = strata_layer_stays(s, info->id);
+        if (r < 0 || gone < 0)
+                return gone < 0 ? gone : r;
         if (info->kind == STRATA_COMMITTED && !strata_changes_size(s, info, &known)) {
                 /* A full disk is no reason to tell nothing. */
                 n = snprintf(line, sizeof(line), SIZE_FORMAT, (uint64_t)text.len);
                 snprintf(path, sizeof(path), "%" PRIu64 "/changes", info->id);
                 (void)strata_sumfile_write(s->layers_fd, path, line, (size_t)n);
+        }
+        if (!buf->len && !buf->failed) { /* it may be long: no copy */
+                strata_buf_free(buf);
+                *buf = text;
+                text = STRATA_BUF_INIT;
         }
         strata_buf_add(buf, text.data, text.len);
         return strata_buf_status(buf);

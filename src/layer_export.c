@@ -75,8 +75,14 @@ static int make_archive(struct strata_export *x)
 
         if (r < 0)
                 return r;
-        if (x->top >= 0)
+        if (x->top >= 0) {
+                int gone;
+
                 r = strata_layer_walk(&walk, strata_export_entries_add, entries);
+                gone = strata_layer_stays(x->s, x->id);
+                if (r != -ECANCELED && gone < 0)
+                        r = gone; /* what was deleted in the midst of it is missing */
+        }
         if (r == 0)
                 r = strata_export_entries_end(entries);
         strata_export_entries_free(entries);
@@ -85,14 +91,16 @@ static int make_archive(struct strata_export *x)
 
 static void *maker_main(void *data)
 {
+        const char *why = "reading its files failed";
         struct strata_export *x = data;
         int r = make_archive(x);
 
+        if (r == -EINVAL)
+                why = "a name in it begins with .wh., which a layer can't carry: rename that file";
+        else if (r == -ENOENT)
+                why = "it was removed while its layer.tar was read";
         if (r < 0 && r != -ECANCELED)
-                strata_log_add(x->s->log, "export", x->name, NULL, r, "%s",
-                               r == -EINVAL
-                                       ? "a name in it begins with .wh., which a layer can't carry: rename that file"
-                                       : "reading its files failed");
+                strata_log_add(x->s->log, "export", x->name, NULL, r, "%s", why);
         strata_ring_end(x->ring, r);
         return NULL;
 }
@@ -155,6 +163,7 @@ static int start_hash(struct strata_export *x)
 static int open_trees(struct strata_export *x, const struct strata_info *info)
 {
         char path[STRATA_ID_PATH_MAX];
+        int r, gone;
 
         if (info->kind == STRATA_VIEW)
                 return 0;
@@ -162,7 +171,9 @@ static int open_trees(struct strata_export *x, const struct strata_info *info)
         x->top = openat(x->s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (x->top < 0)
                 return -errno;
-        return strata_mount_open_lower(x->s, info, &x->below);
+        r = strata_mount_open_lower(x->s, info, &x->below);
+        gone = r < 0 ? strata_layer_stays(x->s, info->id) : 0;
+        return gone < 0 ? gone : r; /* with it, those below may be gone, which is no damage then */
 }
 
 int strata_export_new(struct strata *s, const struct strata_info *info, struct strata_export **ret)

@@ -17,7 +17,10 @@ struct strata_export;
  */
 int strata_export_new(struct strata *s, const struct strata_info *info, struct strata_export **ret);
 
-/* Up to LEN next bytes; 0 at the end; -errno, and then the same again. One thread at a time. */
+/*
+ * Up to LEN next bytes; 0 at the end; -errno, and then the same again: -ENOENT if the entry is removed before all was
+ * read. One thread at a time.
+ */
 ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len);
 
 /* Ends it, also in the middle. NULL is fine. */

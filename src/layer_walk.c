@@ -166,6 +166,7 @@ static int compare(const void *a, const void *b, void *data)
         return r ? r : (int)x->gone - (int)y->gone;
 }
 
+/* NAME below DIRFD. -ENOENT if it is no directory (any more). */
 static int tree_open(int dirfd, const char *name, struct tree_fd *ret)
 {
         cleanup_fd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -177,6 +178,11 @@ static int tree_open(int dirfd, const char *name, struct tree_fd *ret)
                 return -errno;
         *ret = (struct tree_fd){ .fd = steal_fd(&fd), .there = true, .dev = st.st_dev, .ino = st.st_ino };
         return 0;
+}
+
+static bool same_tree(const struct tree_fd *a, const struct tree_fd *b)
+{
+        return a->dev == b->dev && a->ino == b->ino;
 }
 
 /* Opens PARENT again, which CHILD lies in. -ESTALE when it can't be found. */
@@ -192,7 +198,7 @@ static int tree_reopen(struct tree_fd *parent, const struct tree_fd *child)
         r = tree_open(child->fd, "..", &up);
         if (r < 0)
                 return r;
-        if (up.dev != parent->dev || up.ino != parent->ino) {
+        if (!same_tree(&up, parent)) {
                 strata_close(up.fd);
                 return -ESTALE;
         }
@@ -275,6 +281,8 @@ static int push(struct walk *k, struct strata_layer_entry *e)
 
         if (r == 0)
                 r = tree_open(e->dirfd, e->name, &l.own);
+        if (r == 0 && k->n && l.own.dev != k->levels[0].own.dev)
+                r = -ENOENT; /* something is mounted there: no part of the layer */
         if (r == 0 && e->below >= 0) {
                 r = tree_open(e->below, e->name, &l.below);
                 if (r == -ENOENT)
@@ -291,6 +299,69 @@ static int push(struct walk *k, struct strata_layer_entry *e)
         return 0;
 }
 
+/* Level I as it is found by its name below AT. */
+static int open_level(const struct walk *k, size_t i, int at, struct tree_fd *ret)
+{
+        size_t from = k->levels[i - 1].path_len;
+        cleanup_free char *name = NULL;
+        struct tree_fd found;
+        int r;
+
+        from += from > 0; /* the slash */
+        name = strndup(k->path.data + from, k->levels[i].path_len - from);
+        if (!name)
+                return -ENOMEM;
+        r = tree_open(at, name, &found);
+        if (r < 0)
+                return r;
+        if (!same_tree(&found, &k->levels[i].own)) {
+                strata_close(found.fd);
+                return -ENOENT;
+        }
+        *ret = found;
+        return 0;
+}
+
+/*
+ * For a parent that can't be found through "..", as the layer was changed meanwhile: walks down from the top again.
+ * What is not where it was is dropped, with all in it. Afterwards the topmost level has its descriptor.
+ */
+static int find_again(struct walk *k)
+{
+        struct tree_fd at = { .fd = -1 };
+        size_t found = 1;
+        int r = tree_open(k->w->top, ".", &at);
+
+        while (r == 0 && found < k->n - 1) {
+                struct tree_fd next;
+
+                r = open_level(k, found, at.fd, &next);
+                if (r == -ENOENT) {
+                        r = 0;
+                        break;
+                }
+                if (r == 0) {
+                        strata_close(at.fd);
+                        at = next;
+                        found++;
+                }
+        }
+        if (r < 0) {
+                strata_close(at.fd);
+                return r;
+        }
+        while (k->n > found && r == 0) {
+                struct level *l = &k->levels[k->n - 1];
+
+                r = tree_reopen(&l[-1].below, &l->below); /* nothing changes below */
+                level_free(l);
+                k->n--;
+        }
+        strata_close(k->levels[found - 1].own.fd);
+        k->levels[found - 1].own.fd = at.fd;
+        return r;
+}
+
 static int pop(struct walk *k)
 {
         struct level *l = &k->levels[k->n - 1];
@@ -298,6 +369,8 @@ static int pop(struct walk *k)
 
         if (k->n > 1) {
                 r = tree_reopen(&l[-1].own, &l->own);
+                if (r == -ESTALE || r == -ENOENT)
+                        return find_again(k);
                 if (r == 0)
                         r = tree_reopen(&l[-1].below, &l->below);
         }

@@ -16,7 +16,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#ifndef ST_NOSYMFOLLOW
+#define ST_NOSYMFOLLOW 0x2000 /* linux/statfs.h, which can't stand beside the headers of glibc */
+#endif
 
 #define OPTIONS_MAX 4095 /* bytes with the NUL */
 
@@ -75,6 +81,16 @@ static int old_attach(struct strata *s, const struct strata_mount_spec *spec, in
         return r;
 }
 
+/* By its descriptor, as a removal may have taken the directory that it is on elsewhere by now. */
+static void detach(int fd, const char *target)
+{
+        char root[64];
+
+        snprintf(root, sizeof(root), "/proc/thread-self/fd/%d", fd);
+        if (fd < 0 || umount2(root, MNT_DETACH) < 0)
+                (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
 /* For an instant the mount is on a directory of the layer on top; the thread's ID tells such directories apart. */
 static int old_open(struct strata *s, const struct strata_mount_spec *spec, int *ret)
 {
@@ -88,7 +104,7 @@ static int old_open(struct strata *s, const struct strata_mount_spec *spec, int 
         if (r == 0) {
                 fd = openat(s->layers_fd, target, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 r = fd < 0 ? -errno : 0;
-                (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
+                detach(fd, target);
         }
         (void)unlinkat(s->layers_fd, target, AT_REMOVEDIR);
         if (r == 0)
@@ -96,12 +112,41 @@ static int old_open(struct strata *s, const struct strata_mount_spec *spec, int 
         return r;
 }
 
+/*
+ * A remount sets the mount's own flags along with the superblock's, so those that it has are to be given again; of the
+ * access times the kernel keeps them by itself: do_remount() and path_mount() in fs/namespace.c.
+ */
+static int present_flags(const char *path, unsigned long *ret)
+{
+        static const struct {
+                long shown; /* by statfs(2) */
+                unsigned long flag;
+        } kept[] = {
+                { ST_NOSUID, MS_NOSUID },
+                { ST_NODEV, MS_NODEV },
+                { ST_NOEXEC, MS_NOEXEC },
+                { ST_NOSYMFOLLOW, MS_NOSYMFOLLOW },
+        };
+        struct statfs fs;
+
+        if (statfs(path, &fs) < 0)
+                return -errno;
+        *ret = 0;
+        for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+                if ((long)fs.f_flags & kept[i].shown)
+                        *ret |= kept[i].flag;
+        return 0;
+}
+
 static int old_set_read_only(struct strata *s, const char *path, bool read_only)
 {
-        unsigned long flags = MS_REMOUNT | (read_only ? MS_RDONLY : 0);
+        unsigned long flags = 0;
+        int r = present_flags(path, &flags);
 
-        if (s->config.restrict_mounts)
-                flags |= MS_NOSUID | MS_NODEV;
+        (void)s;
+        if (r < 0)
+                return r;
+        flags |= MS_REMOUNT | (read_only ? MS_RDONLY : 0);
         return mount(NULL, path, NULL, flags, NULL) < 0 ? -errno : 0;
 }
 

@@ -6,7 +6,7 @@
 #include "entry.h"
 #include "util/buf.h"
 
-/* "-o rbind,rw FS\n", with FS the absolute path of the entry's fs/. */
+/* "-o rbind,rw FS\n", with FS the absolute path of the entry's fs/; one with control bytes is a C string in quotes. */
 void strata_mount_text_bind(const struct strata_info *info, const char *fs, struct strata_buf *buf);
 
 /* The same as a JSON array of OCI runtime-spec mounts without destination. 0 or -ENOMEM. */

@@ -46,6 +46,11 @@ int strata_store_check_path(const char *path, char **why)
                             "the store's path '%s' holds white space, ',', ':' or '\\', which overlayfs can't carry; "
                             "choose another place",
                             path);
+        if (strata_buf_has_control(path))
+                return fail(-EINVAL, why,
+                            "the store's path '%s' holds a control character, which would reach terminals by way of "
+                            "`overlay` and /proc/mounts; choose another place",
+                            path);
         return 0;
 }
 
@@ -424,6 +429,14 @@ void strata_store_close(struct strata *s, bool clean)
 int strata_store_sync_dir(struct strata *s, int fd)
 {
         return s->config.durable && fsync(fd) < 0 ? -errno : 0;
+}
+
+int strata_layer_stays(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64, id);
+        return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
 int strata_open_layer(struct strata *s, uint64_t id, int *ret)

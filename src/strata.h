@@ -93,4 +93,10 @@ uint64_t strata_least_id(struct strata *s);
 /* Opens layers/ID as O_PATH. -ENOENT when there is none. */
 int strata_open_layer(struct strata *s, uint64_t id, int *ret);
 
+/*
+ * 0 if layers/ID is still where it was, -ENOENT once it was removed. Deleting begins only after that, so who has read
+ * something of a layer and then is told 0 has seen all of it.
+ */
+int strata_layer_stays(struct strata *s, uint64_t id);
+
 #endif

@@ -9,10 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 struct strata_trash {
@@ -79,30 +82,63 @@ int strata_trash_part(struct strata *s, int dirfd, const char *name, uint64_t id
         return 0;
 }
 
+/*
+ * Takes immutable and append-only off NAME below DIRFD, or off DIRFD itself: what chattr(1) set in the store is not to
+ * keep a removed layer there. Only files and folders have such flags, and nothing else is opened. True if they are off.
+ */
+static bool take_off_flags(int dirfd, const char *name)
+{
+        const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+        cleanup_fd int fd = -1;
+        struct stat st;
+        int attributes;
+
+        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
+                return false;
+        fd = openat(dirfd, name, flags);
+        if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &attributes) < 0)
+                return false;
+        if (!(attributes & (FS_IMMUTABLE_FL | FS_APPEND_FL)))
+                return true;
+        attributes &= ~(FS_IMMUTABLE_FL | FS_APPEND_FL);
+        return ioctl(fd, FS_IOC_SETFLAGS, &attributes) == 0;
+}
+
+/* unlinkat(), also of what is immutable or lies in what is. */
+static int delete_name(int dirfd, const char *name, int flags)
+{
+        if (unlinkat(dirfd, name, flags) == 0)
+                return 0;
+        if (errno == EPERM && take_off_flags(dirfd, ".")) {
+                (void)take_off_flags(dirfd, name);
+                if (unlinkat(dirfd, name, flags) == 0)
+                        return 0;
+        }
+        return -errno;
+}
+
 static int delete_one(void *data, enum strata_walk_event event, int dirfd, const char *name)
 {
         struct strata *s = data;
+        int r;
 
         if (atomic_load(&s->trash->stop))
                 return -ECANCELED;
         if (event == STRATA_WALK_ENTER)
                 return 0;
-        if (unlinkat(dirfd, name, event == STRATA_WALK_LEAVE ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
-                return -errno;
-        return 0;
+        r = delete_name(dirfd, name, event == STRATA_WALK_LEAVE ? AT_REMOVEDIR : 0);
+        return r == -ENOENT ? 0 : r;
 }
 
 static int delete_tree(struct strata *s, const char *name)
 {
-        int r;
+        int r = delete_name(s->trash_fd, name, 0);
 
-        if (unlinkat(s->trash_fd, name, 0) == 0)
-                return 0;
-        if (errno != EISDIR && errno != EPERM)
-                return -errno;
+        if (r != -EISDIR && r != -EPERM)
+                return r;
         r = strata_walk(s->trash_fd, name, delete_one, s);
-        if (r == 0 && unlinkat(s->trash_fd, name, AT_REMOVEDIR) < 0)
-                r = -errno;
+        if (r == 0)
+                r = delete_name(s->trash_fd, name, AT_REMOVEDIR);
         return r == -ENOENT ? 0 : r;
 }
 

@@ -69,7 +69,7 @@ static int count_layer(struct strata *s, uint64_t id, struct strata_usage *ret)
         struct seen *seen, *next;
         char path[STRATA_ID_PATH_MAX];
         struct stat st;
-        int r;
+        int r, gone;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/fs", id);
         if (fstatat(s->layers_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -81,9 +81,11 @@ static int count_layer(struct strata *s, uint64_t id, struct strata_usage *ret)
                 HASH_DEL(c.seen, seen);
                 free(seen);
         }
-        if (r == 0)
-                *ret = c.usage;
-        return r;
+        gone = strata_layer_stays(s, id);
+        if (r < 0 || gone < 0)
+                return gone < 0 ? gone : r;
+        *ret = c.usage;
+        return 0;
 }
 
 static int format_usage(const struct strata_usage *usage, char *buf, size_t size)

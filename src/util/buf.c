@@ -157,6 +157,17 @@ void strata_buf_add_path(struct strata_buf *b, const char *s)
         strata_buf_addstr(b, "\"");
 }
 
+void strata_buf_add_value(struct strata_buf *b, const char *s)
+{
+        if (*s != '"' && !strata_buf_has_control(s)) {
+                strata_buf_addstr(b, s);
+                return;
+        }
+        strata_buf_addstr(b, "\"");
+        strata_buf_add_escaped(b, s);
+        strata_buf_addstr(b, "\"");
+}
+
 int strata_buf_status(const struct strata_buf *b)
 {
         return b->failed ? -ENOMEM : 0;

@@ -37,6 +37,12 @@ void strata_buf_add_escaped(struct strata_buf *b, const char *s);
 /* Appends S as it is, or, where it holds white space, controls, `"` or `\`, as a C string in quotes. */
 void strata_buf_add_path(struct strata_buf *b, const char *s);
 
+/*
+ * Appends S as the one value of a line that scripts read to its end: as it is, or, where it holds controls or begins
+ * with `"`, as a C string in quotes.
+ */
+void strata_buf_add_value(struct strata_buf *b, const char *s);
+
 /* 0, or -ENOMEM if any append so far failed. */
 int strata_buf_status(const struct strata_buf *b);
 

@@ -60,7 +60,7 @@ static int level_list(struct level *l)
         }
 }
 
-/* Opens NAME below DIRFD as a new level on top of S. -ENOENT when it is no directory (any more). */
+/* Opens NAME below DIRFD as a new level on top of S. -ENOENT when it is no directory (any more), -EXDEV for a mount. */
 static int stack_push(struct stack *s, int dirfd, const char *name, bool top)
 {
         struct level l = { .fd = -1 };
@@ -83,6 +83,10 @@ static int stack_push(struct stack *s, int dirfd, const char *name, bool top)
                 r = -errno;
                 goto fail;
         }
+        if (!top && st.st_dev != s->levels[0].dev) {
+                r = -EXDEV; /* something is mounted there: no part of this tree */
+                goto fail;
+        }
         l.dev = st.st_dev;
         l.ino = st.st_ino;
         if (!top) {
@@ -96,7 +100,7 @@ static int stack_push(struct stack *s, int dirfd, const char *name, bool top)
         if (r < 0)
                 goto fail;
         s->levels[s->n++] = l;
-        if (s->n > STRATA_WALK_FDS) {
+        if (s->n > STRATA_WALK_FDS + 1) { /* the top stays open */
                 struct level *far = &s->levels[s->n - 1 - STRATA_WALK_FDS];
 
                 strata_close(steal_fd(&far->fd));
@@ -107,23 +111,65 @@ fail:
         return r;
 }
 
-/* Makes sure that the level below the topmost has an open fd. -ESTALE when it can't be found again. */
+static bool is_level(const struct level *l, int fd)
+{
+        struct stat st;
+
+        return fstat(fd, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino;
+}
+
+/* Walks down from the top again. The number of levels that are where they were, *FD then being the last of them. */
+static size_t stack_descend(const struct stack *s, size_t n, int *fd)
+{
+        cleanup_fd int at = openat(s->levels[0].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        size_t found = 1;
+
+        if (at < 0)
+                return 0;
+        for (; found < n; found++) {
+                cleanup_fd int next =
+                        openat(at, s->levels[found].name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+                if (next < 0 || !is_level(&s->levels[found], next))
+                        break;
+                strata_close(at);
+                at = steal_fd(&next);
+        }
+        *fd = steal_fd(&at);
+        return found;
+}
+
+/*
+ * Makes sure that the level below the topmost has an open fd. Should the tree have been changed meanwhile so that it
+ * can't be found, it and the levels above it are dropped, as everything that vanishes is passed over: 1 then.
+ */
 static int stack_reopen_parent(struct stack *s)
 {
         struct level *child = &s->levels[s->n - 1];
         struct level *parent = &s->levels[s->n - 2];
         cleanup_fd int fd = -1;
-        struct stat st;
+        size_t found;
 
         if (parent->fd >= 0)
                 return 0;
         fd = openat(child->fd, "..", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return -errno;
-        if (st.st_dev != parent->dev || st.st_ino != parent->ino)
-                return -ESTALE;
-        parent->fd = steal_fd(&fd);
-        return 0;
+        if (fd >= 0 && is_level(parent, fd)) {
+                parent->fd = steal_fd(&fd);
+                return 0;
+        }
+        strata_close(steal_fd(&fd));
+        found = stack_descend(s, s->n - 1, &fd);
+        if (found == 0)
+                return -EMFILE; /* the top is open: only a lack of descriptors or memory is left */
+        if (found == s->n - 1) {
+                parent->fd = steal_fd(&fd);
+                return 0;
+        }
+        while (s->n > found)
+                level_free(&s->levels[--s->n]);
+        if (s->levels[found - 1].fd < 0)
+                s->levels[found - 1].fd = steal_fd(&fd);
+        return 1;
 }
 
 static bool is_directory(int dirfd, const char *name, char type)
@@ -151,6 +197,8 @@ static int walk_step(struct stack *s, strata_walk_fn fn, void *data)
                 if (r < 0)
                         return r;
                 r = stack_push(s, l->fd, name, false);
+                if (r == -EXDEV)
+                        return fn(data, STRATA_WALK_LEAVE, s->levels[s->n - 1].fd, name);
                 return r == -ENOENT ? 0 : r;
         }
         if (s->n == 1) {
@@ -161,8 +209,8 @@ static int walk_step(struct stack *s, strata_walk_fn fn, void *data)
         r = stack_reopen_parent(s);
         if (r == 0)
                 r = fn(data, STRATA_WALK_LEAVE, s->levels[s->n - 2].fd, l->name);
-        if (r < 0)
-                return r;
+        if (r)
+                return r < 0 ? r : 0;
         level_free(&s->levels[--s->n]);
         return 0;
 }

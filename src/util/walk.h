@@ -2,8 +2,9 @@
 /*
  * Depth-first walk of a directory tree that never leaves it: every step is one openat() with O_NOFOLLOW from the
  * directory above, so a directory swapped for a symbolic link meanwhile is passed over, not followed. Depth is
- * limited by memory only: at most STRATA_WALK_FDS directories are open at once, those further up are found again
- * through ".." and must be the same inode.
+ * limited by memory only: at most STRATA_WALK_FDS directories and the top are open at once, those further up are found
+ * again through "..", or by their names from the top, and must be the same inode. What is mounted in it is no part of
+ * it: ENTER and LEAVE of the place, and nothing between them.
  */
 #ifndef STRATA_WALK_H
 #define STRATA_WALK_H
@@ -23,7 +24,8 @@ enum strata_walk_event {
 typedef int (*strata_walk_fn)(void *data, enum strata_walk_event event, int dirfd, const char *name);
 
 /*
- * Walks what the directory NAME below DIRFD holds. Objects that vanish meanwhile are passed over. 0 or -errno:
+ * Walks what the directory NAME below DIRFD holds. Objects that vanish meanwhile are passed over; a directory that was
+ * moved may have no LEAVE. 0 or -errno:
  * of FN, of opening the top, or -ENOMEM, -EIO and the like of reading a directory.
  */
 int strata_walk(int dirfd, const char *name, strata_walk_fn fn, void *data);

@@ -2,12 +2,16 @@
 /* An archive of a layer that is being written, and one that nobody reads to its end. */
 #include "testlib.h"
 
+#include "changes.h"
 #include "layer_export.h"
+#include "remove.h"
+#include "usage.h"
 #include "util/buf.h"
 #include "util/cleanup.h"
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -134,10 +138,46 @@ static void ended_in_the_middle(void **state)
         assert_int_equal(test_count_dir("/proc/self/fd"), fds);
 }
 
+/* Half of a layer is no layer: who reads it while it is removed is told so, and nothing is remembered. */
+static void removed_while_it_is_read(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", ""), size;
+        char buf[100000], diffid[STRATA_DIFFID_MAX];
+        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+        struct strata_info info;
+        struct strata_usage usage;
+        struct strata_export *x;
+        const char *why;
+        ssize_t n;
+
+        memset(buf, 'x', sizeof(buf) - 1);
+        buf[sizeof(buf) - 1] = '\0';
+        for (off_t i = 0; i < 200; i++) /* more than is read ahead */
+                write_at(test_path(t, "layers/%" PRIu64 "/fs/a", id), i * 100000, buf);
+        write_at(test_path(t, "layers/%" PRIu64 "/fs/b", id), 0, "x");
+        test_commit(t, "k", "n");
+        info = test_info(t, STRATA_COMMITTED, "n");
+        assert_int_equal(strata_export_new(t->s, &info, &x), 0);
+        assert_true(strata_export_read(x, buf, sizeof(buf)) > 0);
+        assert_int_equal(strata_remove(t->s, STRATA_COMMITTED, "n", &why), 0);
+        while ((n = strata_export_read(x, buf, sizeof(buf))) > 0)
+                continue;
+        assert_int_equal(n, -ENOENT);
+        assert_int_equal(strata_export_read(x, buf, sizeof(buf)), -ENOENT);
+        assert_false(strata_export_known(t->s, &info, &size, diffid));
+        strata_export_free(x);
+        assert_int_equal(strata_export_new(t->s, &info, &x), -ENOENT);
+        assert_int_equal(strata_changes_get(t->s, &info, &text), -ENOENT);
+        assert_int_equal(strata_usage_get(t->s, &info, &usage), -ENOENT);
+        assert_int_equal(text.len, 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(a_layer_that_is_being_written, test_new_api_setup, test_mount_teardown),
+                cmocka_unit_test_setup_teardown(removed_while_it_is_read, test_new_api_setup, test_mount_teardown),
                 cmocka_unit_test_setup_teardown(ended_in_the_middle, test_new_api_setup, test_mount_teardown),
         };
 

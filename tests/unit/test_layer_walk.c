@@ -202,6 +202,43 @@ static void deep_folders_take_few_descriptors(void **state)
         assert_int_equal(test_count_dir("/proc/self/fd"), before);
 }
 
+/* From the last directory, one in the middle is put elsewhere, and its child elsewhere again. */
+static int move_middle(struct visit *v, enum strata_layer_event event, const struct strata_layer_entry *e)
+{
+        char from[PATH_MAX], to[PATH_MAX];
+        int n;
+
+        if (event != STRATA_LAYER_INSIDE || strlen(e->path) != 2 * (size_t)DEEP - 1)
+                return 0;
+        n = snprintf(from, sizeof(from), "%s/top", v->dir);
+        for (int i = 0; i < 100; i++)
+                n += snprintf(from + n, sizeof(from) - (size_t)n, "/d");
+        snprintf(to, sizeof(to), "%s/outside/moved", v->dir);
+        assert_int_equal(rename(from, to), 0);
+        snprintf(from, sizeof(from), "%s/outside/moved/d", v->dir);
+        snprintf(to, sizeof(to), "%s/outside/again", v->dir);
+        assert_int_equal(rename(from, to), 0);
+        return 0;
+}
+
+static void what_moves_away_is_passed_over(void **state)
+{
+        struct test_store *t = *state;
+        struct visit v = { .act = move_middle };
+        unsigned before = test_count_dir("/proc/self/fd");
+
+        make_dir(t, "outside");
+        test_write(in(t, "outside/zz-secret"), "");
+        make_deep(t, "top");
+        make_deep(t, "below");
+        assert_int_equal(walk(t, false, false, &v), 0);
+        assert_null(strstr(v.events.data, "secret"));
+        assert_int_equal(v.n, 2 + 3 * DEEP - 1); /* all but "z" in the directory that was left through another's ".." */
+        assert_non_null(strstr(v.events.data, "E /d/z\nE /z\n"));
+        assert_int_equal(test_count_dir("/proc/self/fd"), before);
+        strata_buf_free(&v.events);
+}
+
 static int refuse(struct visit *v, enum strata_layer_event event, const struct strata_layer_entry *e)
 {
         (void)v;
@@ -247,6 +284,7 @@ int main(void)
                 WALK_TEST(what_an_opaque_directory_hides_is_gone),
                 WALK_TEST(a_link_put_in_place_is_not_followed),
                 WALK_TEST(deep_folders_take_few_descriptors),
+                WALK_TEST(what_moves_away_is_passed_over),
                 WALK_TEST(an_error_ends_it),
                 WALK_TEST(many_names_in_one_directory),
         };

@@ -143,6 +143,28 @@ static void freezes_and_thaws(void **state)
 }
 
 /* Through whatever bind mount: it is one superblock. */
+/* What an administrator set by a remount stays, whatever the configuration says. */
+static void freezing_keeps_the_flags_of_the_mount(void **state)
+{
+        const unsigned long set = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME;
+        const unsigned long shown = ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_NOATIME;
+        struct test_store *t = *state;
+        struct statvfs st;
+
+        test_prepare(t, STRATA_ACTIVE, "k", "");
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        assert_int_equal(statvfs(test_mnt(t, ""), &st), 0);
+        assert_int_equal(st.f_flag & shown, 0);
+        assert_int_equal(mount(NULL, test_mnt(t, ""), NULL, MS_REMOUNT | MS_BIND | set, NULL), 0);
+        assert_int_equal(strata_mount_freeze(t->s, test_mnt(t, "")), 0);
+        assert_int_equal(statvfs(test_mnt(t, ""), &st), 0);
+        assert_int_equal(st.f_flag & (shown | ST_RDONLY), shown | ST_RDONLY);
+        assert_int_equal(strata_mount_thaw(t->s, test_mnt(t, "")), 0);
+        assert_int_equal(statvfs(test_mnt(t, ""), &st), 0);
+        assert_int_equal(st.f_flag & (shown | ST_RDONLY), shown);
+        test_detach(t, 1);
+}
+
 static void freezes_all_bind_mounts(void **state)
 {
         struct test_store *t = *state;
@@ -473,6 +495,7 @@ int main(void)
                 BOTH(views_of_nothing_and_single_layers),
                 BOTH(mount_flags),
                 BOTH(freezes_and_thaws),
+                BOTH(freezing_keeps_the_flags_of_the_mount),
                 BOTH(freezes_all_bind_mounts),
                 BOTH(freezes_other_namespaces),
                 BOTH(what_is_not_mounted_cannot_be_frozen),

@@ -61,6 +61,20 @@ static void json_says_the_same(void **state)
         }
 }
 
+/* Whatever a name holds: no terminal takes it for a command, one line, JSON by the book, and nothing is lost. */
+static void controls_are_escaped(void **state)
+{
+        static const char path[] = "/m\x1b[2J\n\x7f/\xc2\x9b\x9b\xff\xc3\xa4\xe2\x82/fs";
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT, line = STRATA_BUF_INIT;
+        struct strata_info info = { .kind = STRATA_ACTIVE };
+
+        (void)state;
+        assert_int_equal(strata_mount_text_json(&info, path, &buf), 0);
+        assert_non_null(strstr(buf.data, "\"/m\\u001b[2J\\n\\u007f/\\u009b\\udc9b\\udcff\xc3\xa4\\udce2\\udc82/fs\""));
+        strata_mount_text_bind(&info, path, &line);
+        assert_string_equal(line.data, "-o rbind,rw \"/m\\033[2J\\n\\177/\\302\\233\\233\xff\xc3\xa4\xe2\\202/fs\"\n");
+}
+
 static void json_is_one_plain_line(void **state)
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
@@ -143,6 +157,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(bind_line),
                 cmocka_unit_test(json_says_the_same),
+                cmocka_unit_test(controls_are_escaped),
                 cmocka_unit_test(json_is_one_plain_line),
                 STORE_TEST(overlay_line),
                 STORE_TEST(overlay_of_a_broken_chain),

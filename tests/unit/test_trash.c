@@ -5,11 +5,16 @@
 #include "remove.h"
 #include "trash.h"
 #include "util/buf.h"
+#include "util/cleanup.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -95,6 +100,47 @@ static void what_cannot_be_deleted_holds_up_nothing(void **state)
         assert_int_equal(strata_trash_pending(t->s), 0);
 }
 
+static void set_flag(const char *path, int flag)
+{
+        cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        int flags;
+
+        assert_true(fd >= 0);
+        assert_int_equal(ioctl(fd, FS_IOC_GETFLAGS, &flags), 0);
+        flags |= flag;
+        assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+}
+
+/* chattr(1) in the store does not keep anything there. */
+static void what_is_immutable_goes_as_well(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        char dir[PATH_MAX];
+
+        snprintf(dir, sizeof(dir), "%s", test_path(t, "layers/%" PRIu64 "/fs/dir", id));
+        assert_int_equal(mkdir(dir, 0700), 0);
+        assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/fs/dir/empty", id), 0700), 0);
+        test_write(test_path(t, "layers/%" PRIu64 "/fs/dir/file", id), "x");
+        test_write(test_path(t, "layers/%" PRIu64 "/fs/dir/log", id), "x");
+        assert_int_equal(symlink("x", test_path(t, "layers/%" PRIu64 "/fs/dir/link", id)), 0);
+        assert_int_equal(mkfifo(test_path(t, "layers/%" PRIu64 "/fs/dir/fifo", id), 0600), 0);
+        set_flag(test_path(t, "layers/%" PRIu64 "/fs/dir/file", id), FS_IMMUTABLE_FL);
+        set_flag(test_path(t, "layers/%" PRIu64 "/fs/dir/log", id), FS_APPEND_FL);
+        set_flag(test_path(t, "layers/%" PRIu64 "/fs/dir/empty", id), FS_IMMUTABLE_FL);
+        set_flag(dir, FS_IMMUTABLE_FL);
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/fs/dir/fifo", id)), -1);
+        assert_int_equal(errno, EPERM);
+        assert_int_equal(strata_trash_layer(t->s, id), 0);
+        assert_int_equal(strata_trash_empty(t->s), 0);
+        assert_int_equal(strata_trash_pending(t->s), 0);
+        test_write(test_path(t, "trash/file"), "x");
+        set_flag(test_path(t, "trash/file"), FS_IMMUTABLE_FL);
+        assert_int_equal(strata_trash_empty(t->s), 0);
+        assert_int_equal(strata_trash_pending(t->s), 0);
+}
+
 static int run(void *data)
 {
         strata_trash_run(data);
@@ -174,6 +220,7 @@ int main(void)
                 STORE_TEST(deletes_all_kinds_of_files),
                 STORE_TEST(never_deletes_through_a_link),
                 STORE_TEST(what_cannot_be_deleted_holds_up_nothing),
+                STORE_TEST(what_is_immutable_goes_as_well),
                 STORE_TEST(the_thread_deletes_what_comes),
                 STORE_TEST(stop_ends_a_sleeping_thread),
                 STORE_TEST(what_is_left_at_the_stop_stays_for_the_next_start),

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -307,7 +308,7 @@ static void passes_over_a_directory_that_became_a_fifo(void **state)
         assert_string_equal(v.events.data, "E d\n");
 }
 
-/* From far below, the directory of depth one is moved away: ".." leads somewhere else then. */
+/* From far below, the directory of depth two is moved away: ".." leads somewhere else then. */
 static int move_away(struct visit *v, enum strata_walk_event event, int dirfd, const char *name)
 {
         (void)dirfd, (void)name;
@@ -332,9 +333,97 @@ static void never_comes_up_in_another_directory(void **state)
         make_dir(t, "outside");
         make_dir(t, "top");
         make_deep(below(t, "top"));
-        assert_int_equal(strata_walk(dir, "top", visit, &v), -ESTALE);
-        assert_int_equal(v.leaves, DEEP - 2); /* all but the two above the place that moved */
+        test_write(below(t, "outside/secret"), "");
+        assert_int_equal(strata_walk(dir, "top", visit, &v), 0);
+        assert_int_equal(v.leaves, DEEP); /* those above the place that moved are found by their names */
+        assert_null(strstr(v.events.data, "secret"));
         assert_int_equal(count_fds(), fds);
+}
+
+/* From far below, a directory in the middle is moved away, and another one stands in its place. */
+static int exchange_middle(struct visit *v, enum strata_walk_event event, int dirfd, const char *name)
+{
+        (void)dirfd, (void)name;
+        if (event == STRATA_WALK_FILE && v->enters == DEEP) {
+                char from[PATH_MAX], to[PATH_MAX];
+                int n = snprintf(from, sizeof(from), "%s/top", v->dir);
+
+                for (int i = 0; i < 100; i++)
+                        n += snprintf(from + n, sizeof(from) - (size_t)n, "/d");
+                snprintf(to, sizeof(to), "%s/outside", v->dir);
+                if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) < 0)
+                        return -errno;
+        }
+        return 0;
+}
+
+static void passes_over_what_was_moved_from_below(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_fd int dir = open_dir(t->dir);
+        cleanup_visit struct visit v = { .act = exchange_middle, .dir = t->dir };
+        int fds = count_fds();
+
+        make_dir(t, "outside");
+        make_dir(t, "outside/d");
+        test_write(below(t, "outside/secret"), "");
+        make_dir(t, "top");
+        test_write(below(t, "top/a"), "");
+        make_deep(below(t, "top"));
+        assert_int_equal(strata_walk(dir, "top", visit, &v), 0);
+        assert_int_equal(v.leaves,
+                         DEEP); /* the moved one's parent is found again, and all others are where they were */
+        assert_null(strstr(v.events.data, "secret"));
+        assert_int_equal(count_fds(), fds);
+}
+
+/* Two levels in the middle are exchanged at once: the parent of the lower one can't be found then. */
+static int exchange_two(struct visit *v, enum strata_walk_event event, int dirfd, const char *name)
+{
+        int r = exchange_middle(v, event, dirfd, name);
+
+        if (r == 0 && event == STRATA_WALK_FILE && v->enters == DEEP) {
+                char from[PATH_MAX], to[PATH_MAX];
+
+                snprintf(from, sizeof(from), "%s/outside/d", v->dir); /* which moved along */
+                snprintf(to, sizeof(to), "%s/elsewhere", v->dir);
+                if (rename(from, to) < 0)
+                        return -errno;
+        }
+        return r;
+}
+
+static void drops_what_can_not_be_found_again(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_fd int dir = open_dir(t->dir);
+        cleanup_visit struct visit v = { .act = exchange_two, .dir = t->dir };
+        int fds = count_fds();
+
+        make_dir(t, "outside");
+        make_dir(t, "outside/d");
+        make_dir(t, "top");
+        make_deep(below(t, "top"));
+        assert_int_equal(strata_walk(dir, "top", visit, &v), 0);
+        assert_int_equal(v.leaves, DEEP - 2); /* not the two that moved: 100 and 101 deep */
+        assert_int_equal(count_fds(), fds);
+}
+
+static void leaves_out_what_is_mounted_inside(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_fd int dir = open_dir(t->dir);
+        cleanup_visit struct visit v = { 0 };
+
+        make_dir(t, "outside");
+        test_write(below(t, "outside/secret"), "");
+        make_dir(t, "top");
+        make_dir(t, "top/d");
+        assert_int_equal(mount("none", below(t, "top/d"), "tmpfs", 0, NULL), 0);
+        test_write(below(t, "top/d/secret"), "");
+        assert_int_equal(strata_walk(dir, "top", visit, &v), 0);
+        assert_string_equal(v.events.data, "E d\nL d\n");
+        assert_int_equal(umount(below(t, "top/d")), 0);
 }
 
 #define DIR_TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_setup, test_store_teardown)
@@ -354,7 +443,10 @@ int main(void)
                 DIR_TEST(never_follows_a_link_put_in_the_way),
                 DIR_TEST(passes_over_a_directory_that_became_a_fifo),
                 DIR_TEST(never_comes_up_in_another_directory),
+                DIR_TEST(passes_over_what_was_moved_from_below),
+                DIR_TEST(drops_what_can_not_be_found_again),
+                DIR_TEST(leaves_out_what_is_mounted_inside),
         };
 
-        return cmocka_run_group_tests_name("walk", tests, NULL, NULL);
+        return cmocka_run_group_tests_name("walk", tests, test_private_mounts, NULL);
 }
