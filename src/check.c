@@ -158,7 +158,7 @@ static void check_top_name(struct strata *s, struct strata_check *c, int dirfd, 
 {
         static const char *const known[] = { "format", "lock",      "next",       "mark.synced", "mark.volatile",
                                              "clean",  "empty",     "trash",      "layers",      "active",
-                                             "views",  "snapshots", "lost+found", "probe.new" };
+                                             "views",  "snapshots", "lost+found", "probe.new",   "gave-up" };
 
         (void)data;
         for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
