@@ -2,6 +2,7 @@
 /* The examination as a whole, the top of the store, and lost+found/. */
 #include "check_part.h"
 
+#include "layer_publish.h"
 #include "store.h"
 #include "strata.h"
 #include "util/buf.h"
@@ -175,7 +176,8 @@ static void check_top_name(struct strata *s, struct strata_check *c, int dirfd, 
                 strata_check_tell(c, r, 0, name, "a crash cut the writing of it off");
                 return;
         }
-        strata_check_foreign(s, c, dirfd, name, name, "it is no part of a store");
+        if (!strata_publish_check(s, c, name))
+                strata_check_foreign(s, c, dirfd, name, name, "it is no part of a store");
 }
 
 static void check_top(struct strata *s, struct strata_check *c, const void *what)

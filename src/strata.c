@@ -2,6 +2,7 @@
 #include "strata.h"
 
 #include "index.h"
+#include "layer_publish.h"
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
@@ -121,6 +122,7 @@ int strata_open(const char *path, const struct strata_config *config, struct str
                 strata_free(s);
                 return r;
         }
+        strata_publish_recover(s);
         strata_mount_forget_marks(s);
         s->mount_api = strata_mount_choose(config->old_mount_api);
         *ret = s;
