@@ -142,6 +142,16 @@ int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int 
 /* For requests of inner threads: true if this GETATTR of entry ID is to be answered with ESTALE (see above). */
 bool sfs_attach_wants_anew(struct sfs_attach *a, pid_t tid, uint64_t id);
 
+/* True if something is, or may be, mounted on the fs/ of entry ID. */
+bool sfs_attach_is_pinned(struct sfs_attach *a, uint64_t id);
+
+/*
+ * Of a name that the store can't tell about just now: 1 if it is that of such an entry, *RET; 0 if not; -EINTR if that
+ * can't be told either. With any error but EINTR and ENOMEM the kernel would drop a name that it knows, and what is
+ * mounted below (fs/fuse/dir.c, fuse_dentry_revalidate()).
+ */
+int sfs_attach_find_pinned(struct sfs_attach *a, enum strata_kind kind, const char *name, uint64_t *ret);
+
 /* To be called every second or so from an outer thread: releases idle mounts, forgets what is stale. */
 void sfs_attach_tick(struct sfs_attach *a);
 

@@ -274,8 +274,9 @@ static void done_mount(struct sfs_job *job)
                 } else {
                         /* Who is on the way here gets this error, instead of a try of his own. */
                         sfs_ticket_fail(&a->tickets, m->id, -m->result, now);
+                        /* A LOOKUP is sent again, but after these two: fs/fuse/dir.c, fuse_dentry_revalidate(). */
                         for (struct sfs_parked *p = parked; p; p = p->next)
-                                if (p->lookup)
+                                if (p->lookup && m->result != -ENOMEM && m->result != -EINTR)
                                         sfs_ticket_give_error(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, -m->result,
                                                               now);
                 }

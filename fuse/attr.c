@@ -4,6 +4,7 @@
 #include "attach.h"
 #include "label.h"
 #include "labelnode.h"
+#include "ops.h"
 
 #include <errno.h>
 
@@ -123,8 +124,10 @@ void sfs_attr_reply(fuse_req_t req, uint64_t node)
         double timeout;
         int r = sfs_attr_get(sfs_of(req), node, &st, &timeout);
 
-        if (r < 0)
+        if (r < 0) {
+                sfs_op_log_error(sfs_of(req), "stat", node, NULL, r);
                 fuse_reply_err(req, -r);
-        else
+        } else {
                 fuse_reply_attr(req, &st, timeout);
+        }
 }

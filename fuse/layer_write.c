@@ -88,10 +88,13 @@ static int begin(struct sfs_layer_job *j)
         if (r == 0 && j->mounted) {
                 j->mounted = false;
                 strata_mount_left(s, id);
-        } else if (r == 0 && strata_mount_lives_on(s, id)) {
-                set_why(j, "a mount of it from an earlier run of this program, or one that was unmounted lazily, is "
-                           "still used by some process; end that process first");
-                r = -EBUSY;
+        } else if (r == 0) {
+                r = strata_mount_lives_on(s, id);
+                if (r > 0) {
+                        set_why(j, "a mount of it from an earlier run of this program, or one that was unmounted "
+                                   "lazily, is still used by some process; end that process first");
+                        r = -EBUSY;
+                }
         }
         if (r == 0)
                 r = strata_import_new(s, &j->l->info, j->sfs->max_layer, &j->l->in, &why);

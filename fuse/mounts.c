@@ -4,6 +4,7 @@
 #include "util/cleanup.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,4 +82,22 @@ int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, 
                 look_at(mnt, line, found, data);
         fclose(f);
         return 0;
+}
+
+static void *close_later(void *arg)
+{
+        close((int)(intptr_t)arg);
+        return NULL;
+}
+
+void sfs_mounts_let_go(int fd)
+{
+        pthread_t thread;
+
+        if (fd < 0)
+                return;
+        if (pthread_create(&thread, NULL, close_later, (void *)(intptr_t)fd) == 0)
+                pthread_detach(thread);
+        else
+                close(fd);
 }

@@ -17,4 +17,10 @@ struct sfs_mounted {
 /* Calls FOUND for each overlay mounted on an fs/ below MNT, an absolute path. 0 or -errno. */
 int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data);
 
+/*
+ * Closes FD, the last use of a superblock, on a thread of its own: it may write back for long what is to be deleted.
+ * Nothing for a negative one.
+ */
+void sfs_mounts_let_go(int fd);
+
 #endif

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
@@ -96,4 +97,33 @@ int sfs_op_refuse(struct sfs *sfs, const char *operation, uint64_t node, const c
                                        : "the control tree takes mkdir in active/ and views/, mv, rmdir, and files in "
                                          "labels/; files of a snapshot belong below its fs/");
         return error;
+}
+
+void sfs_op_log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
+                        const char *newname, int error, const char *why)
+{
+        char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
+
+        sfs_op_path(sfs, parent, name, path, sizeof(path));
+        if (newname)
+                sfs_op_path(sfs, newparent, newname, path2, sizeof(path2));
+        if (!why && error == -ENOENT)
+                why = "there is no such entry";
+        if (!why && error == -EUCLEAN)
+                why = "the entry's record or one below it is damaged; it can be removed, and looked at in the store";
+        strata_log_add(sfs->store->log, operation, path, newname ? path2 : NULL, error, "%s",
+                       why ? why : strerror(abs(error)));
+}
+
+void sfs_op_log_error(struct sfs *sfs, const char *operation, uint64_t node, const char *name, int error)
+{
+        char path[SFS_PATH_MAX];
+
+        if (error == -ENOENT || error == -ESTALE || error == -ENOTDIR || error == -EISDIR)
+                return;
+        strata_log_add(sfs->store->log, operation, sfs_op_path(sfs, node, name, path, sizeof(path)), NULL, error, "%s",
+                       error == -ENAMETOOLONG ? "a name has at most 255 bytes; choose a shorter one"
+                       : error == -EUCLEAN    ? "the entry's record or one below it is damaged; it can be removed, and "
+                                                "looked at in the store"
+                                              : strerror(abs(error)));
 }

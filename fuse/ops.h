@@ -59,6 +59,12 @@ const char *sfs_op_path(struct sfs *sfs, uint64_t node, const char *name, char *
 /* -EROFS for what lies in an entry of views/ or snapshots/, else -EPERM; and a line in the log. */
 int sfs_op_refuse(struct sfs *sfs, const char *operation, uint64_t node, const char *name);
 
+/*
+ * Logs that OPERATION on NODE (its NAME, or itself with NULL) failed with ERROR, unless that is a mere answer: nothing
+ * of that name, or a walk sent back.
+ */
+void sfs_op_log_error(struct sfs *sfs, const char *operation, uint64_t node, const char *name, int error);
+
 /* A line in the log for a failed verb; WHY may be NULL. */
 void sfs_op_log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
                         const char *newname, int error, const char *why);

@@ -39,6 +39,7 @@ struct listing {
         size_t size;
         size_t used;
         bool plus;
+        int error; /* why it ends before its end */
 };
 
 /* Opens the store's directory behind INO; *RET is -1 where the listing comes from the table, or is empty. */
@@ -94,6 +95,7 @@ void sfs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         }
         h = open_handle(sfs, ino, &error);
         if (!h) {
+                sfs_op_log_error(sfs, "opendir", ino, NULL, -error);
                 fuse_reply_err(req, error);
                 return;
         }
@@ -163,6 +165,14 @@ static void list_table(struct listing *l, const struct strata_info *info, off_t 
         }
 }
 
+/* What is gone meanwhile, or no entry, is left out; an error ends the listing, or a name would be missing unseen. */
+static bool pass_over(struct listing *l, int error)
+{
+        if (error != -ENOENT)
+                l->error = error;
+        return error == -ENOENT;
+}
+
 /* An entry of a folder. False when the reply is full. */
 static bool list_entry(struct listing *l, struct dir_handle *h, enum strata_kind kind, const char *name, off_t next)
 {
@@ -171,9 +181,15 @@ static bool list_entry(struct listing *l, struct dir_handle *h, enum strata_kind
         struct stat st = { 0 };
         uint64_t id;
 
-        if (strata_name_check(name, NULL) < 0 || strata_entry_find(sfs->store, kind, name, &id) < 0 ||
-            (l->plus && fstatat(h->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0))
+        int r = strata_name_check(name, NULL);
+
+        if (r < 0)
                 return true;
+        r = strata_entry_find(sfs->store, kind, name, &id);
+        if (r == 0 && l->plus && fstatat(h->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                r = -errno;
+        if (r < 0)
+                return pass_over(l, r);
         sfs_attr_of_entry(sfs, id, st.st_mtim, &e.attr);
         e.ino = e.attr.st_ino;
         e.entry_timeout = SFS_FOREVER;
@@ -190,9 +206,12 @@ static bool list_label(struct listing *l, const char *name, off_t next)
         struct timespec mtime;
         size_t before = l->used;
 
-        if (strata_label_stat(sfs->store, id, name, &size, &mtime) < 0 ||
-            sfs_labels_lookup(sfs->labels, id, name, &node) < 0)
-                return true;
+        int r = strata_label_stat(sfs->store, id, name, &size, &mtime);
+
+        if (r == 0)
+                r = sfs_labels_lookup(sfs->labels, id, name, &node);
+        if (r < 0)
+                return pass_over(l, r);
         sfs_attr_of_label(sfs, node, size, mtime, &e.attr);
         e.ino = node;
         e.entry_timeout = SFS_FOREVER;
@@ -240,7 +259,7 @@ static int list_store(struct listing *l, struct dir_handle *h, off_t off)
                 else
                         more = list_label(l, de->d_name, de->d_off);
                 if (!more)
-                        return 0;
+                        return l->error;
                 h->pos += de->d_reclen;
                 off = h->next = de->d_off;
         }
@@ -279,6 +298,8 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
                 if (r == 0)
                         list_table(&l, &info, off);
         }
+        if (r < 0)
+                sfs_op_log_error(sfs, "readdir", ino, NULL, r);
         if (r < 0 && !l.used)
                 fuse_reply_err(req, -r);
         else

@@ -96,6 +96,8 @@ void sfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 r = sfs_op_refuse(sfs_of(req), "open", ino, NULL);
         else
                 r = open_text(req, ino, fi);
+        if (r < 0 && r != -EPERM && r != -EROFS && r != -EINVAL) /* those are told of already */
+                sfs_op_log_error(sfs_of(req), "open", ino, NULL, r);
         if (r < 0)
                 fuse_reply_err(req, -r);
 }

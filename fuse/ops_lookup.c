@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <sys/statvfs.h>
 
 static bool from_walker(fuse_req_t req)
@@ -35,6 +36,27 @@ static void forget(struct sfs *sfs, uint64_t node, uint64_t n)
                 sfs_attach_forget(sfs->attach, sfs_node_id(node), n);
 }
 
+/* The store can't tell, which is no reason to let go of a name that something is mounted below. */
+static int lookup_pinned(struct sfs *sfs, enum strata_kind kind, const char *name, int error,
+                         struct fuse_entry_param *e)
+{
+        struct timespec now;
+        uint64_t id;
+        int r = sfs_attach_find_pinned(sfs->attach, kind, name, &id);
+
+        sfs_op_log_error(sfs, "lookup", SFS_SLOT_FOLDER + (uint64_t)kind, name, error);
+        if (r <= 0)
+                return r < 0 ? r : error;
+        e->ino = sfs_node(id, SFS_SLOT_ENTRY);
+        if (sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout) < 0) {
+                clock_gettime(CLOCK_REALTIME_COARSE, &now);
+                sfs_attr_of_entry(sfs, id, now, &e->attr);
+                e->attr_timeout = 0;
+        }
+        e->entry_timeout = SFS_FOREVER;
+        return 0;
+}
+
 static int lookup_entry(fuse_req_t req, enum strata_kind kind, const char *name, struct fuse_entry_param *e)
 {
         struct sfs *sfs = sfs_of(req);
@@ -48,14 +70,18 @@ static int lookup_entry(fuse_req_t req, enum strata_kind kind, const char *name,
                 e->entry_timeout = SFS_FOREVER; /* the name that follows has it as well */
                 return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
         }
-        if (r == 0)
-                r = strata_entry_get(sfs->store, kind, name, &info);
+        if (r == -EINVAL)
+                return -ENOENT; /* a name that can't be is not there */
         if (r < 0)
-                return r == -EINVAL ? -ENOENT : r; /* a name that can't be is not there */
-        sfs_attach_follow(sfs->attach, info.id, fuse_req_ctx(req)->pid);
-        e->ino = sfs_node(info.id, SFS_SLOT_ENTRY);
-        e->entry_timeout = SFS_FOREVER;
-        return sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
+                return r;
+        r = strata_entry_get(sfs->store, kind, name, &info);
+        if (r == 0) {
+                sfs_attach_follow(sfs->attach, info.id, fuse_req_ctx(req)->pid);
+                e->ino = sfs_node(info.id, SFS_SLOT_ENTRY);
+                e->entry_timeout = SFS_FOREVER;
+                r = sfs_attr_get(sfs, e->ino, &e->attr, &e->attr_timeout);
+        }
+        return r < 0 && r != -ENOENT ? lookup_pinned(sfs, kind, name, r, e) : r;
 }
 
 static int lookup_label(struct sfs *sfs, uint64_t id, const char *name, struct fuse_entry_param *e)
@@ -107,28 +133,34 @@ void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         struct fuse_entry_param e = { .generation = 1 };
         struct strata_info info;
         enum strata_kind kind;
-        char path[SFS_PATH_MAX];
+        bool told = false; /* of an error, in the log */
         int r;
 
         if (parent == FUSE_ROOT_ID) {
                 r = lookup_ctl(req, NULL, name, &e);
         } else if (sfs_node_is_folder(parent, &kind)) {
                 r = lookup_entry(req, kind, name, &e);
+                told = r != -ENAMETOOLONG;
         } else if (sfs_node_is_labels(parent)) {
                 r = lookup_label(sfs, sfs_node_id(parent), name, &e);
         } else if (sfs_node_is_entry(parent)) {
                 r = strata_entry_info(sfs->store, sfs_node_id(parent), &info);
-                if (r == 0)
+                told = r == 0; /* or by who can't mount there */
+                if (r == 0) {
                         r = lookup_ctl(req, &info, name, &e);
+                } else if (strcmp(name, "fs") == 0 && sfs_attach_is_pinned(sfs->attach, sfs_node_id(parent))) {
+                        sfs_op_log_error(sfs, "lookup", parent, name, r);
+                        told = true;
+                        r = -EINTR; /* as above */
+                }
         } else if (is_bare_fs(parent)) {
                 sfs_attach_missed(sfs->attach, req, sfs_node_id(parent));
                 r = -ESTALE;
         } else {
                 r = -ENOTDIR;
         }
-        if (r == -ENAMETOOLONG)
-                strata_log_add(sfs->store->log, "lookup", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
-                               "a name has at most 255 bytes; choose a shorter one");
+        if (r < 0 && !told)
+                sfs_op_log_error(sfs, "lookup", parent, name, r);
         if (r < 0)
                 fuse_reply_err(req, -r);
         else if (r == 0 && fuse_reply_entry(req, &e) < 0)
@@ -184,10 +216,12 @@ void sfs_op_readlink(fuse_req_t req, fuse_ino_t ino)
                 r = strata_entry_info(sfs->store, sfs_node_id(ino), &info);
         if (r == 0)
                 r = ctl->show(sfs, &info, &buf);
-        if (r < 0)
+        if (r < 0) {
+                sfs_op_log_error(sfs, "readlink", ino, NULL, r);
                 fuse_reply_err(req, -r);
-        else
+        } else {
                 fuse_reply_readlink(req, buf.data);
+        }
         strata_buf_free(&buf);
 }
 
@@ -201,7 +235,10 @@ void sfs_op_statfs(fuse_req_t req, fuse_ino_t ino)
                 return;
         }
         if (fstatvfs(sfs_of(req)->store->root_fd, &st) < 0) {
-                fuse_reply_err(req, errno);
+                int error = errno;
+
+                sfs_op_log_error(sfs_of(req), "statfs", ino, NULL, -error);
+                fuse_reply_err(req, error);
                 return;
         }
         st.f_namemax = STRATA_NAME_MAX;

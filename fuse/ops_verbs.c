@@ -8,6 +8,7 @@
 #include "loop.h"
 #include "metrics.h"
 #include "mount.h"
+#include "mounts.h"
 #include "moves.h"
 #include "node.h"
 #include "ops.h"
@@ -28,23 +29,10 @@
 #include <string.h>
 #include <sys/mount.h>
 
-void sfs_op_log_failure(struct sfs *sfs, const char *operation, uint64_t parent, const char *name, uint64_t newparent,
-                        const char *newname, int error, const char *why)
-{
-        char path[SFS_PATH_MAX], path2[SFS_PATH_MAX];
-
-        sfs_op_path(sfs, parent, name, path, sizeof(path));
-        if (newname)
-                sfs_op_path(sfs, newparent, newname, path2, sizeof(path2));
-        if (!why && error == -ENOENT)
-                why = "there is no such entry";
-        if (!why && error == -EUCLEAN)
-                why = "the entry's record or one below it is damaged; it can be removed, and looked at in the store";
-        strata_log_add(sfs->store->log, operation, path, newname ? path2 : NULL, error, "%s",
-                       why ? why : strerror(abs(error)));
-}
-
 /* ---- commit, rename and removal: directly where nothing is mounted, else as a job ---- */
+
+#define INTERRUPTIONS_MAX 100 /* in a row */
+#define UNMOUNTS_MAX 3
 
 enum change {
         COMMIT,
@@ -192,11 +180,11 @@ static void describe_busy(struct change_job *c, const char *path, const char *wh
 }
 
 /* A mount that a dead worker was just making or taking down goes with that worker's last thread. */
-static bool lives_on(struct sfs *sfs, uint64_t id)
+static int lives_on(struct sfs *sfs, uint64_t id)
 {
-        bool ret = strata_mount_lives_on(sfs->store, id);
+        int ret = strata_mount_lives_on(sfs->store, id);
 
-        for (unsigned tries = 0; ret && sfs_takeover_pause(sfs, tries); tries++)
+        for (unsigned tries = 0; ret > 0 && sfs_takeover_pause(sfs, tries); tries++)
                 ret = strata_mount_lives_on(sfs->store, id);
         return ret;
 }
@@ -204,15 +192,16 @@ static bool lives_on(struct sfs *sfs, uint64_t id)
 /* An active snapshot that is not mounted at its fs/: nobody may be at work in a mount that lives on elsewhere. */
 static int apply_bare(struct change_job *c)
 {
+        bool matters = !c->already && c->info.kind == STRATA_ACTIVE && (c->change == COMMIT || c->change == REMOVE);
+        int r = matters && c->info.id ? lives_on(c->sfs, c->info.id) : 0;
 
-        if (!c->already && c->info.kind == STRATA_ACTIVE && (c->change == COMMIT || c->change == REMOVE) &&
-            c->info.id && lives_on(c->sfs, c->info.id)) {
+        if (r > 0) {
                 set_why(c,
                         "a mount of it from an earlier run of this program, or one that was unmounted lazily, is still "
                         "used by some process; end that process first");
                 return -EBUSY;
         }
-        return apply(c);
+        return r < 0 ? r : apply(c);
 }
 
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
@@ -238,29 +227,13 @@ static int commit_mounted(struct change_job *c, const char *path)
                 (void)strata_mount_thaw(s, path);
                 return r;
         }
-        (void)sfs_attach_unmount(c->sfs->attach, c->info.id, path, MNT_DETACH);
-        strata_mount_left(s, c->info.id);
-        c->mounted = false;
+        for (unsigned tries = 0; tries < UNMOUNTS_MAX && c->mounted; tries++) {
+                r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, MNT_DETACH);
+                c->mounted = r < 0 && r != -EINVAL;
+        }
+        if (!c->mounted) /* else it stays, frozen, until it is idle */
+                strata_mount_left(s, c->info.id);
         return 0;
-}
-
-static void *close_later(void *arg)
-{
-        close((int)(intptr_t)arg);
-        return NULL;
-}
-
-/* Lets go of the last use of a superblock on a thread of its own: it may write back for long what is to be deleted. */
-static void close_in_background(int fd)
-{
-        pthread_t thread;
-
-        if (fd < 0)
-                return;
-        if (pthread_create(&thread, NULL, close_later, (void *)(intptr_t)fd) == 0)
-                pthread_detach(thread);
-        else
-                close(fd);
 }
 
 static int remove_mounted(struct change_job *c, const char *path)
@@ -294,14 +267,40 @@ static int remove_mounted(struct change_job *c, const char *path)
                         strata_mount_left(c->sfs->store, c->info.id);
                 r = apply(c);
         }
-        close_in_background(keep);
+        sfs_mounts_let_go(keep);
         return r;
+}
+
+static int change_once(struct change_job *c)
+{
+        cleanup_free char *path = sfs_fs_path(c->sfs, &c->info);
+
+        if (!path)
+                return -ENOMEM;
+        if (c->mounted && c->change == COMMIT)
+                return commit_mounted(c, path);
+        if (c->mounted && c->change == REMOVE)
+                return remove_mounted(c, path);
+        return c->mounted ? apply(c) : apply_bare(c);
+}
+
+/*
+ * A change that was interrupted has changed nothing, and is done again. The caller must not be told: the kernel takes
+ * EINTR for "not known", and drops the name and what is mounted below (fs/fuse/dir.c, fuse_rename_common(),
+ * fuse_rmdir()).
+ */
+static int change(struct change_job *c, int (*once)(struct change_job *))
+{
+        int r = -EINTR;
+
+        for (unsigned tries = 0; tries < INTERRUPTIONS_MAX && r == -EINTR; tries++)
+                r = once(c);
+        return r == -EINTR ? -EIO : r;
 }
 
 static void run_change(struct sfs_job *job)
 {
         struct change_job *c = (struct change_job *)job;
-        cleanup_free char *path = NULL;
 
         if (!c->claimed) {
                 enum sfs_claim claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
@@ -320,15 +319,7 @@ static void run_change(struct sfs_job *job)
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
                 return;
         }
-        path = sfs_fs_path(c->sfs, &c->info);
-        if (!path)
-                c->result = -ENOMEM;
-        else if (c->mounted && c->change == COMMIT)
-                c->result = commit_mounted(c, path);
-        else if (c->mounted && c->change == REMOVE)
-                c->result = remove_mounted(c, path);
-        else
-                c->result = c->mounted ? apply(c) : apply_bare(c);
+        c->result = change(c, change_once);
 }
 
 static const char *const operation_of[] = {
@@ -389,7 +380,7 @@ static void start_change(struct change_job *c)
             (c->change == COMMIT || c->change == REMOVE) && strata_mount_was_left(c->sfs->store, c->info.id))
                 claim = SFS_CLAIM_BUSY; /* to be looked at on the inner side */
         if (claim == SFS_CLAIM_BARE || (claim == SFS_CLAIM_MOUNTED && (c->change == RENAME || c->change == EXCHANGE))) {
-                c->result = apply(c);
+                c->result = change(c, apply);
                 done_change(&c->job);
                 return;
         }

@@ -144,8 +144,13 @@ int sfs_show_info(struct sfs *sfs, const struct strata_info *info, struct strata
                 if (strata_export_known(sfs->store, info, &size, diffid))
                         strata_buf_addf(buf, "diffid: sha256:%s\n", diffid);
         }
-        if (info->kind == STRATA_ACTIVE && strata_mount_is_suspect(sfs->store, info->id))
-                strata_buf_addstr(buf, "state: suspect\n");
+        if (info->kind == STRATA_ACTIVE) {
+                r = strata_mount_is_suspect(sfs->store, info->id);
+                if (r < 0)
+                        return r;
+                if (r)
+                        strata_buf_addstr(buf, "state: suspect\n");
+        }
         return strata_buf_status(buf);
 }
 

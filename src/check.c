@@ -2,6 +2,7 @@
 /* The examination as a whole, the top of the store, and lost+found/. */
 #include "check_part.h"
 
+#include "layer_publish.h"
 #include "store.h"
 #include "strata.h"
 #include "util/buf.h"
@@ -158,7 +159,7 @@ static void check_top_name(struct strata *s, struct strata_check *c, int dirfd, 
 {
         static const char *const known[] = { "format", "lock",      "next",       "mark.synced", "mark.volatile",
                                              "clean",  "empty",     "trash",      "layers",      "active",
-                                             "views",  "snapshots", "lost+found", "probe.new" };
+                                             "views",  "snapshots", "lost+found", "probe.new",   "gave-up" };
 
         (void)data;
         for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
@@ -175,7 +176,8 @@ static void check_top_name(struct strata *s, struct strata_check *c, int dirfd, 
                 strata_check_tell(c, r, 0, name, "a crash cut the writing of it off");
                 return;
         }
-        strata_check_foreign(s, c, dirfd, name, name, "it is no part of a store");
+        if (!strata_publish_check(s, c, name))
+                strata_check_foreign(s, c, dirfd, name, name, "it is no part of a store");
 }
 
 static void check_top(struct strata *s, struct strata_check *c, const void *what)

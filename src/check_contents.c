@@ -104,7 +104,7 @@ static void check_mark(struct strata *s, struct strata_check *c, int dirfd, cons
 static void check_label(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
         const struct layer *l = data;
-        char path[PATH_SIZE];
+        char path[PATH_SIZE], own[32];
         struct stat st;
         int r = STRATA_CHECK_LEFT;
 
@@ -112,8 +112,9 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
         if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return;
         if (strncmp(name, ".new.", 5) == 0 && S_ISREG(st.st_mode)) {
-                /* Only of an earlier run: a label being written now has its own, moments old. */
-                if (c->mode != STRATA_CHECK_REPAIR && time(NULL) - st.st_mtime <= 60)
+                /* Only of an earlier run. Another program's can be told by their age alone. */
+                snprintf(own, sizeof(own), ".new.%" PRIx64 ".", s->run);
+                if (strncmp(name, own, strlen(own)) == 0 || (c->live && time(NULL) - st.st_mtime <= 60))
                         return;
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
@@ -285,8 +286,9 @@ int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *re
         struct parents p = { .id = id };
         int r;
 
-        if (!strata_check_find_link(s, id, &rec.now) || !rec.now.name[0])
-                return -EUCLEAN;
+        r = strata_check_find_link(s, id, &rec.now);
+        if (r <= 0)
+                return r < 0 ? r : -EUCLEAN;
         r = strata_check_each(s->layers_fd, ".", s, &quiet, ask_parent, &p);
         if (r < 0 || p.n > 1)
                 return r < 0 ? r : -EUCLEAN;
@@ -297,8 +299,9 @@ int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *re
                 rec.parent = p.parent;
                 rec.depth = parent.depth + 1;
         }
-        if (!strata_record_place_mtime(s, &rec.now, &rec.created))
-                return -EUCLEAN;
+        r = strata_record_place_mtime(s, &rec.now, &rec.created);
+        if (r < 0)
+                return r;
         if (rec.now.kind == STRATA_COMMITTED)
                 rec.committed = rec.created;
         *ret = rec;

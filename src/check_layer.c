@@ -30,31 +30,42 @@ static bool same_place(const struct strata_place *a, const struct strata_place *
         return a->kind == b->kind && strcmp(a->name, b->name) == 0;
 }
 
-static bool leads_to(struct strata *s, const struct strata_place *place, uint64_t id)
+/* 1, 0, or -errno if that can't be told. */
+static int leads_to(struct strata *s, const struct strata_place *place, uint64_t id)
 {
         uint64_t found;
+        int r = place->name[0] ? strata_entry_find(s, place->kind, place->name, &found) : -ENOENT;
 
-        return place->name[0] && strata_entry_find(s, place->kind, place->name, &found) == 0 && found == id;
+        return r == -ENOENT ? 0 : r < 0 ? r : found == id;
 }
 
-/* Where layer ID is linked by its own account, which strata_record_resolve() takes too; but nothing is changed. */
-static bool resolve(struct strata *s, uint64_t id, struct strata_record *rec, struct strata_place *ret)
+/*
+ * Where layer ID is linked by its own account, which strata_record_resolve() takes too; but nothing is changed. 1; 0 if
+ * nowhere; -errno if that can't be told.
+ */
+static int resolve(struct strata *s, uint64_t id, struct strata_record *rec, struct strata_place *ret)
 {
         struct strata_record staged;
+        int r = leads_to(s, &rec->now, id);
 
-        if (leads_to(s, &rec->now, id)) {
+        if (r > 0)
                 *ret = rec->now;
-                return true;
+        if (r == 0) {
+                r = leads_to(s, &rec->was, id);
+                if (r > 0)
+                        *ret = rec->was;
         }
-        if (leads_to(s, &rec->was, id)) {
-                *ret = rec->was;
-                return true;
+        if (r)
+                return r;
+        r = strata_record_load_staged(s, id, &staged);
+        if (r < 0)
+                return r == -ENOENT || r == -EUCLEAN ? 0 : r;
+        r = leads_to(s, &staged.now, id);
+        if (r > 0) {
+                *rec = staged;
+                *ret = staged.now;
         }
-        if (strata_record_load_staged(s, id, &staged) < 0 || !leads_to(s, &staged.now, id))
-                return false;
-        *rec = staged;
-        *ret = staged.now;
-        return true;
+        return r;
 }
 
 /* True if layer ID speaks of PLACE as its own, in its record or in one that is staged. */
@@ -67,8 +78,10 @@ static bool claims(struct strata *s, uint64_t id, const struct strata_place *pla
                 return false;
         if (r < 0)
                 return true; /* not known: better believe the link */
-        return same_place(&rec.now, place) || same_place(&rec.was, place) ||
-               (strata_record_load_staged(s, id, &staged) == 0 && same_place(&staged.now, place));
+        if (same_place(&rec.now, place) || same_place(&rec.was, place))
+                return true;
+        r = strata_record_load_staged(s, id, &staged);
+        return r == 0 ? same_place(&staged.now, place) : r != -ENOENT && r != -EUCLEAN;
 }
 
 struct search {
@@ -76,6 +89,7 @@ struct search {
         enum strata_kind kind;
         struct strata_place *place;
         bool found;
+        int error; /* of a link that can't be read */
 };
 
 static void search_link(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
@@ -84,25 +98,35 @@ static void search_link(struct strata *s, struct strata_check *c, int dirfd, con
         uint64_t found;
 
         (void)c;
+        int r;
+
         (void)dirfd;
-        if (search->found || strata_entry_find(s, search->kind, name, &found) < 0 || found != search->id)
+        if (search->found)
+                return;
+        r = strata_entry_find(s, search->kind, name, &found);
+        if (r < 0 && r != -ENOENT)
+                search->error = r;
+        if (r < 0 || found != search->id)
                 return;
         search->found = true;
         search->place->kind = search->kind;
         snprintf(search->place->name, sizeof(search->place->name), "%s", name);
 }
 
-bool strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *ret)
+int strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *ret)
 {
         struct strata_check quiet = { .mode = STRATA_CHECK_LOOK };
         struct search search = { .id = id, .place = ret };
 
         for (int kind = STRATA_KINDS - 1; kind >= 0 && !search.found; kind--) {
+                int r;
+
                 search.kind = kind;
-                if (strata_check_each(s->kind_fd[kind], ".", s, &quiet, search_link, &search) < 0)
-                        return true; /* not known: better keep it */
+                r = strata_check_each(s->kind_fd[kind], ".", s, &quiet, search_link, &search);
+                if (r < 0)
+                        search.error = r;
         }
-        return search.found;
+        return search.found ? 1 : search.error;
 }
 
 static void layer_path(uint64_t id, const char *file, char path[STRATA_ID_PATH_MAX + 8])
@@ -139,13 +163,15 @@ static bool is_link_damaged(struct strata *s, const struct strata_record *rec)
 {
         struct stat st;
         uint64_t other;
+        int r;
 
         if (fstatat(s->kind_fd[rec->now.kind], rec->now.name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
                 return false;
-        return strata_entry_find(s, rec->now.kind, rec->now.name, &other) < 0 ||
-               (other != rec->id && !claims(s, other, &rec->now));
+        r = strata_entry_find(s, rec->now.kind, rec->now.name, &other);
+        return r == 0 ? other != rec->id && !claims(s, other, &rec->now) : r == -ENOENT;
 }
 
+/* True also where that can't be told. */
 static bool has_files(struct strata *s, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX];
@@ -156,16 +182,16 @@ static bool has_files(struct strata *s, uint64_t id)
         snprintf(path, sizeof(path), "%" PRIu64 "/fs", id);
         fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0)
-                return false;
+                return errno != ENOENT;
         dir = fdopendir(fd);
         if (!dir) {
                 strata_close(fd);
                 return true;
         }
-        while ((de = readdir(dir)))
+        while ((errno = 0, de = readdir(dir)))
                 if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
                         return true;
-        return false;
+        return errno;
 }
 
 static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
@@ -176,12 +202,19 @@ static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
         (void)unlinkat(s->layers_fd, path, 0);
 }
 
+/* Nothing is done to what can't be looked at: it may be as it should. */
+static void cannot_tell(struct strata_check *c, int error, const char *path)
+{
+        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+        strata_check_tell(c, STRATA_CHECK_LEFT, error, path, "it can't be examined: %s", strerror(-error));
+}
+
 /* A layer with a record in order that nothing leads to at the places it names. NAMES is held. */
 static void check_unlinked(struct strata *s, struct strata_check *c, const struct strata_record *rec)
 {
         struct strata_place stray = { 0 };
         char path[STRATA_ID_PATH_MAX + 8];
-        int r = STRATA_CHECK_LEFT;
+        int r = STRATA_CHECK_LEFT, found;
 
         layer_path(rec->id, "", path);
         if (is_link_damaged(s, rec)) {
@@ -191,8 +224,13 @@ static void check_unlinked(struct strata *s, struct strata_check *c, const struc
                                   strata_kind_folder(rec->now.kind), rec->now.name);
                 return;
         }
-        if (strata_check_find_link(s, rec->id, &stray)) {
-                if (stray.name[0] && strata_check_wants(c, STRATA_CHECK_CRASH)) {
+        found = strata_check_find_link(s, rec->id, &stray);
+        if (found < 0) {
+                cannot_tell(c, found, path);
+                return;
+        }
+        if (found) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
                         r = renameat2(s->kind_fd[stray.kind], stray.name, s->kind_fd[rec->now.kind], rec->now.name,
                                       RENAME_NOREPLACE) < 0
                                     ? -errno
@@ -235,10 +273,15 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
         struct strata_record rec;
         enum strata_check_cause cause = STRATA_CHECK_DAMAGE;
         char path[STRATA_ID_PATH_MAX + 8], meta[STRATA_ID_PATH_MAX];
-        int r = STRATA_CHECK_LEFT;
+        int r = strata_check_find_link(s, id, &place);
 
         layer_path(id, "", path);
-        if (!strata_check_find_link(s, id, &place)) {
+        if (r < 0) {
+                cannot_tell(c, r, path);
+                return;
+        }
+        if (r == 0) {
+                r = STRATA_CHECK_LEFT;
                 if (error != -ENOENT && has_files(s, id)) {
                         strata_check_foreign(s, c, s->layers_fd, strrchr(path, '/') + 1, path,
                                              "its record is damaged and no link leads to it, but it holds files");
@@ -249,6 +292,7 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
                 strata_check_tell(c, r, 0, path, "it has no record, and no link leads to it: a crash left it");
                 return;
         }
+        r = STRATA_CHECK_LEFT;
         if (place.kind != STRATA_COMMITTED && is_record_unwritten(s, id))
                 cause = STRATA_CHECK_CRASH;
         if (strata_check_wants(c, cause)) {
@@ -282,10 +326,12 @@ static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
         pthread_mutex_lock(&s->names);
         found = !strata_op_is_under_way(s, id) && faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
         if (found && strata_check_wants(c, STRATA_CHECK_CRASH)) {
-                if (!strata_record_settle(s, id))
+                r = strata_record_settle(s, id);
+                if (r == 0)
                         strata_record_discard(s, id);
                 strata_index_drop(s->index, id);
-                r = faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : -EIO;
+                if (r >= 0)
+                        r = faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : -EIO;
         }
         pthread_mutex_unlock(&s->names);
         if (!found)
@@ -299,8 +345,8 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         uint64_t id = *(const uint64_t *)what;
         struct strata_place place;
         struct strata_record rec;
-        bool linked = false;
-        int r;
+        char path[STRATA_ID_PATH_MAX + 8];
+        int r, linked = 0;
 
         /* First, as of two links of a move that a power cut kept both the new one counts. */
         check_staged(s, c, id);
@@ -308,14 +354,19 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         r = strata_record_load(s, id, &rec);
         if (r == 0)
                 linked = resolve(s, id, &rec, &place);
-        if (r == 0 && !linked)
+        layer_path(id, "", path);
+        if (r == 0 && linked == 0)
                 check_unlinked(s, c, &rec);
+        else if (r == 0 && linked < 0)
+                cannot_tell(c, linked, path);
         else if (r == -ENOENT && !strata_check_layer_exists(s, id))
                 ; /* removed meanwhile */
-        else if (r < 0)
+        else if (r == -ENOENT || r == -EUCLEAN)
                 check_unreadable(s, c, id, r);
+        else if (r < 0)
+                cannot_tell(c, r, path);
         pthread_mutex_unlock(&s->names);
-        if (linked)
+        if (linked > 0)
                 strata_check_contents(s, c, &rec, &place);
 }
 
@@ -337,7 +388,7 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
                                   id, strata_kind_folder(place->kind), r == 0 ? ": the entry is removed" : "");
                 return;
         }
-        if (strata_record_load(s, id, &rec) < 0 || !resolve(s, id, &rec, &other) || same_place(place, &other))
+        if (strata_record_load(s, id, &rec) < 0 || resolve(s, id, &rec, &other) <= 0 || same_place(place, &other))
                 return; /* in order, or told of with its layer */
         if (strata_check_wants(c, STRATA_CHECK_CRASH))
                 r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
@@ -368,6 +419,8 @@ void strata_check_link(struct strata *s, struct strata_check *c, const void *wha
                 r = strata_entry_find(s, place->kind, place->name, &id);
                 if (r == 0)
                         check_good_link(s, c, place, id, path);
+                else if (r != -ENOENT)
+                        cannot_tell(c, r, path);
                 else if (fstatat(fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
                         strata_check_foreign(s, c, fd, place->name, path, "this link does not lead to a layer");
                 pthread_mutex_unlock(&s->names);

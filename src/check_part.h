@@ -59,7 +59,10 @@ int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *re
 /* True if layers/ID is there, or that can't be told. */
 bool strata_check_layer_exists(struct strata *s, uint64_t id);
 
-/* True if a link leads to layer ID: the long way, over all links. *RET then is one of them, the best known. */
-bool strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *ret);
+/*
+ * 1 if a link leads to layer ID: the long way, over all links. *RET then is one of them, the best known. 0 if none
+ * does; -errno if that can't be told.
+ */
+int strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *ret);
 
 #endif

@@ -32,12 +32,14 @@ static int sync_all(struct strata *s)
 
 static int commit_entry(struct strata *s, const struct strata_info *info, const char *name, const char **why)
 {
-        bool cut_off = strata_mount_was_cut_off(s, info->id);
+        int cut_off = strata_mount_was_cut_off(s, info->id);
         struct strata_record rec;
         int r;
 
         r = strata_link_check_free(s, STRATA_COMMITTED, name, why); /* before any work, and again at the step */
-        if (r == 0 && cut_off && strata_mount_is_suspect(s, info->id)) {
+        if (r == 0)
+                r = cut_off > 0 ? strata_mount_is_suspect(s, info->id) : cut_off;
+        if (r > 0) {
                 *why = STRATA_MOUNT_CUT_OFF;
                 r = -EUCLEAN;
         }

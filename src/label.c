@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#define LABEL_TMP_MAX 48
+
 int strata_label_open_dir(struct strata *s, uint64_t id, int *ret)
 {
         char path[STRATA_ID_PATH_MAX];
@@ -96,12 +98,26 @@ static int put_in_place(struct strata *s, int dir, const char *tmp, const char *
         return r;
 }
 
+/* A name that no other writer has, in *RET. */
+static void temporary(struct strata *s, char ret[LABEL_TMP_MAX])
+{
+        static atomic_uint counter;
+
+        snprintf(ret, LABEL_TMP_MAX, ".new.%" PRIx64 ".%u", s->run, atomic_fetch_add(&counter, 1));
+}
+
+/* What stays is nobody's, and cleared by the next start. */
+static void drop_temporary(struct strata *s, int dir, const char *tmp)
+{
+        if (unlinkat(dir, tmp, 0) < 0 && errno != ENOENT)
+                atomic_store(&s->rubbish, true);
+}
+
 static int set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len, bool sync)
 {
-        static atomic_uint counter; /* tells temporary files of writers at the same time apart */
         cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
         cleanup_fd int dir = -1;
-        char tmp[32];
+        char tmp[LABEL_TMP_MAX];
         int r;
 
         r = strata_name_check(label, NULL);
@@ -117,11 +133,11 @@ static int set(struct strata *s, uint64_t id, const char *label, const char *val
                 r = make_dir(s, id, &dir);
         if (r < 0)
                 return r;
-        snprintf(tmp, sizeof(tmp), ".new.%u", atomic_fetch_add(&counter, 1));
+        temporary(s, tmp);
         r = strata_io_create_at(dir, tmp, text.data, text.len, 0600, sync && s->config.durable);
         if (r == 0)
                 r = put_in_place(s, dir, tmp, label, sync);
-        (void)unlinkat(dir, tmp, 0);
+        drop_temporary(s, dir, tmp);
         return r;
 }
 
@@ -138,6 +154,7 @@ int strata_label_set_later(struct strata *s, uint64_t id, const char *label, con
 int strata_label_remove(struct strata *s, uint64_t id, const char *label)
 {
         cleanup_fd int dir = -1;
+        char tmp[LABEL_TMP_MAX];
         int r;
 
         if (strata_name_check(label, NULL) < 0)
@@ -145,14 +162,23 @@ int strata_label_remove(struct strata *s, uint64_t id, const char *label)
         r = strata_label_open_dir(s, id, &dir);
         if (r < 0)
                 return r;
-        if (unlinkat(dir, label, 0) < 0)
+        /* Moved away first: it can come back if it is not known to be gone on the disk. */
+        temporary(s, tmp);
+        if (renameat(dir, label, dir, tmp) < 0)
                 return -errno;
-        return strata_store_sync_dir(s, dir);
+        r = strata_store_sync_dir(s, dir);
+        if (r < 0)
+                (void)renameat(dir, tmp, dir, label);
+        else
+                drop_temporary(s, dir, tmp);
+        return r;
 }
 
 int strata_label_rename(struct strata *s, uint64_t id, const char *old, const char *new)
 {
         cleanup_fd int dir = -1;
+        char tmp[LABEL_TMP_MAX];
+        bool replaces;
         int r;
 
         if (strata_name_check(old, NULL) < 0)
@@ -162,7 +188,20 @@ int strata_label_rename(struct strata *s, uint64_t id, const char *old, const ch
                 r = strata_label_open_dir(s, id, &dir);
         if (r < 0)
                 return r;
-        if (renameat(dir, old, dir, new) < 0)
+        /* What is replaced keeps a name until that is on the disk, so that it can come back. */
+        temporary(s, tmp);
+        replaces = linkat(dir, new, dir, tmp, 0) == 0;
+        if (!replaces && errno != ENOENT)
                 return -errno;
-        return strata_store_sync_dir(s, dir);
+        r = renameat(dir, old, dir, new) < 0 ? -errno : 0;
+        if (r == 0) {
+                r = strata_store_sync_dir(s, dir);
+                if (r < 0)
+                        (void)renameat(dir, new, dir, old);
+                if (r < 0 && replaces)
+                        (void)renameat(dir, tmp, dir, new);
+        }
+        if (replaces)
+                drop_temporary(s, dir, tmp);
+        return r;
 }

@@ -136,8 +136,8 @@ int strata_apply_dir_remove(struct strata_apply *a, struct strata_apply_dir *d, 
 /* Hides all that lies below D (open). */
 int strata_apply_dir_opaque(struct strata_apply *a, struct strata_apply_dir *d);
 
-/* True if something is called NAME below D (open). */
-bool strata_apply_dir_lower_has(struct strata_apply_dir *d, const char *name);
+/* 1 if something is called NAME below D (open), 0 if not, -errno if that can't be told. */
+int strata_apply_dir_lower_has(struct strata_apply_dir *d, const char *name);
 
 /* D's child in the table, or NULL. */
 struct strata_apply_dir *strata_apply_dir_find(struct strata_apply *a, struct strata_apply_dir *d, const char *name);

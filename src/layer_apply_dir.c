@@ -162,11 +162,12 @@ int strata_apply_dir_read(struct strata_apply *a, struct strata_apply_dir *d)
 
         if (fstat(d->fd, &st) < 0)
                 return -errno;
+        errno = ENODATA; /* of an ACL without an entry */
         d->mtime = st.st_mtim;
         d->plain_owner = st.st_gid == a->egid;
         d->setgid = st.st_mode & S_ISGID;
         d->default_acl = fgetxattr(d->fd, "system.posix_acl_default", NULL, 0) > 0;
-        return 0;
+        return d->default_acl || errno == ENODATA || errno == ENOTSUP ? 0 : -errno;
 }
 
 /* Enters into the table the directory NAME below PARENT with its fds, which it takes, also on failure. */
@@ -210,17 +211,24 @@ int strata_apply_dir_root(struct strata_apply *a, int fs_fd, int lower_fd)
         return add(a, NULL, "", fs_fd, lower_fd, false, &a->root);
 }
 
-bool strata_apply_dir_lower_has(struct strata_apply_dir *d, const char *name)
+int strata_apply_dir_lower_has(struct strata_apply_dir *d, const char *name)
 {
         struct stat st;
 
-        return d->lower_fd >= 0 && fstatat(d->lower_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        if (d->lower_fd < 0)
+                return 0;
+        if (fstatat(d->lower_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                return 1;
+        return errno == ENOENT ? 0 : -errno;
 }
 
-/* What is below D as NAME, if that is a directory; -1 if not. */
-static int open_lower(struct strata_apply_dir *d, const char *name)
+/* *RET: what is below D as NAME, if that is a directory; -1 if not. */
+static int open_lower(struct strata_apply_dir *d, const char *name, int *ret)
 {
-        return d->lower_fd < 0 ? -1 : openat(d->lower_fd, name, LOWER_FLAGS);
+        *ret = d->lower_fd < 0 ? -1 : openat(d->lower_fd, name, LOWER_FLAGS);
+        if (*ret >= 0 || d->lower_fd < 0 || errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+                return 0;
+        return -errno;
 }
 
 static int set_opaque(struct strata_apply *a, int fd)
@@ -228,20 +236,31 @@ static int set_opaque(struct strata_apply *a, int fd)
         return fsetxattr(fd, strata_apply_opaque_name(a), "y", 1, 0) < 0 ? -errno : 0;
 }
 
-static bool is_opaque(struct strata_apply *a, int fd)
+/* 1, 0, or -errno. Another value than one byte is no mark. */
+static int is_opaque(struct strata_apply *a, int fd)
 {
         char c;
+        ssize_t n = fgetxattr(fd, strata_apply_opaque_name(a), &c, 1);
 
-        return fgetxattr(fd, strata_apply_opaque_name(a), &c, 1) == 1 && c == 'y';
+        if (n < 0 && errno != ENODATA && errno != ENOTSUP && errno != ERANGE)
+                return -errno;
+        return n == 1 && c == 'y';
 }
 
 /* The directory NAME that D holds already, with its FD. */
 static int take(struct strata_apply *a, struct strata_apply_dir *d, const char *name, int fd,
                 struct strata_apply_dir **ret)
 {
-        int lower_fd = open_lower(d, name);
+        int lower_fd, r = open_lower(d, name, &lower_fd);
 
-        if (lower_fd >= 0 && is_opaque(a, fd))
+        if (r == 0 && lower_fd >= 0)
+                r = is_opaque(a, fd);
+        if (r < 0) {
+                strata_close(fd);
+                strata_close(lower_fd);
+                return r;
+        }
+        if (r > 0)
                 strata_close(steal_fd(&lower_fd));
         return add(a, d, name, fd, lower_fd, false, ret);
 }
@@ -250,7 +269,7 @@ static int take(struct strata_apply *a, struct strata_apply_dir *d, const char *
 static int make_fresh(struct strata_apply *a, struct strata_apply_dir *d, const char *name, mode_t mode, bool hide,
                       struct strata_apply_dir **ret)
 {
-        int fd, lower_fd, r = 0;
+        int fd, lower_fd, r;
 
         if (d->depth >= APPLY_DEPTH_MAX)
                 return strata_apply_fail(a, -EINVAL, name, "folders in folders deeper than a path can name");
@@ -259,7 +278,7 @@ static int make_fresh(struct strata_apply *a, struct strata_apply_dir *d, const 
         fd = openat(d->fd, name, OPEN_FLAGS);
         if (fd < 0)
                 return -errno;
-        lower_fd = open_lower(d, name);
+        r = open_lower(d, name, &lower_fd);
         if (hide && lower_fd >= 0) {
                 strata_close(steal_fd(&lower_fd));
                 r = set_opaque(a, fd);

@@ -255,7 +255,9 @@ int strata_apply_whiteout(struct strata_apply *a, struct strata_apply_dir *d, co
         int r = strata_apply_dir_remove(a, d, name);
 
         /* Where nothing lies below there is nothing to hide. */
-        if (r == 0 && strata_apply_dir_lower_has(d, name) && mknodat(d->fd, name, S_IFCHR, 0) < 0)
-                r = strata_apply_fail(a, -errno, name, "it can't be hidden by a whiteout");
-        return r;
+        if (r == 0)
+                r = strata_apply_dir_lower_has(d, name);
+        if (r > 0)
+                r = mknodat(d->fd, name, S_IFCHR, 0) < 0 ? -errno : 0;
+        return r < 0 ? strata_apply_fail(a, r, name, "it can't be hidden by a whiteout") : 0;
 }

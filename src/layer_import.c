@@ -5,8 +5,8 @@
  */
 #include "layer_import.h"
 
-#include "label.h"
 #include "layer_apply.h"
+#include "layer_publish.h"
 #include "layer_stream.h"
 #include "link.h"
 #include "metrics.h"
@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FS_NEW "fs.new"
 #define MAKERS 1
 
 struct strata_import {
@@ -131,13 +130,14 @@ static int make_root(struct strata_import *m, int *ret)
                 return -errno;
         r = check_empty(m, old);
         if (r == 0)
-                r = strata_trash_part(m->s, m->layer_fd, FS_NEW, m->info.id); /* of an import that was cut off */
+                r = strata_trash_part(m->s, m->layer_fd, STRATA_PUBLISH_FS_NEW,
+                                      m->info.id); /* of an import that was cut off */
         if (r < 0)
                 return r;
-        if (mkdirat(m->layer_fd, FS_NEW, 0700) < 0)
+        if (mkdirat(m->layer_fd, STRATA_PUBLISH_FS_NEW, 0700) < 0)
                 return -errno;
         m->made = true;
-        new = openat(m->layer_fd, FS_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        new = openat(m->layer_fd, STRATA_PUBLISH_FS_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (new < 0 || fstat(new, &now) < 0)
                 return -errno;
         r = strata_copy_attributes(old, &st, new, &now);
@@ -221,51 +221,17 @@ static int apply(struct strata_import *m)
         return r;
 }
 
-static void drop_labels(struct strata_import *m)
-{
-        (void)strata_label_remove(m->s, m->info.id, STRATA_IMPORT_LABEL_DIFFID);
-        (void)strata_label_remove(m->s, m->info.id, STRATA_IMPORT_LABEL_DIGEST);
-}
-
-static int set_labels(struct strata_import *m)
+/* fs.new takes the place of fs/, and the labels are set. */
+static int publish(struct strata_import *m)
 {
         char given[STRATA_DIGEST_MAX], plain[STRATA_DIGEST_MAX];
+        const char *why;
         int r;
 
         strata_stream_digests(m->stream, given, plain);
-        r = strata_label_set_later(m->s, m->info.id, STRATA_IMPORT_LABEL_DIFFID, plain, strlen(plain));
-        if (r == 0)
-                r = strata_label_set_later(m->s, m->info.id, STRATA_IMPORT_LABEL_DIGEST, given, strlen(given));
+        r = strata_publish_layer(m->s, m->info.id, m->layer_fd, plain, given, &why);
         if (r < 0)
-                drop_labels(m);
-        return r;
-}
-
-static int exchange(struct strata_import *m)
-{
-        return renameat2(m->layer_fd, FS_NEW, m->layer_fd, "fs", RENAME_EXCHANGE) < 0 ? -errno : 0;
-}
-
-/* fs.new takes the place of fs/. Should the labels fail, all goes back. */
-static int publish(struct strata_import *m)
-{
-        int r = exchange(m);
-
-        if (r < 0)
-                return strata_apply_fail(m->apply, r, NULL, "the finished layer can't be put in place");
-        r = set_labels(m);
-        if (r < 0) {
-                strata_apply_fail(m->apply, r, NULL, "the labels with the digests can't be set");
-                (void)exchange(m);
-                return r;
-        }
-        if (unlinkat(m->layer_fd, FS_NEW, AT_REMOVEDIR) < 0) {
-                r = strata_apply_fail(m->apply, -errno, NULL,
-                                      "something was written to the snapshot during the import");
-                if (exchange(m) == 0)
-                        drop_labels(m);
-                return r;
-        }
+                return strata_apply_fail(m->apply, r, NULL, why);
         m->made = false;
         return 0;
 }
@@ -326,7 +292,7 @@ static void *run_planner(void *data)
         end_helpers(m);
         strata_apply_free(steal_ptr(&m->apply));
         if (m->made)
-                (void)strata_trash_part(m->s, m->layer_fd, FS_NEW, m->info.id);
+                (void)strata_trash_part(m->s, m->layer_fd, STRATA_PUBLISH_FS_NEW, m->info.id);
         strata_close(steal_fd(&m->layer_fd));
         if (!began)
                 note_ready(m);

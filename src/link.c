@@ -78,12 +78,17 @@ int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *
         uint64_t id;
 
         for (int k = 0; k < STRATA_KINDS; k++) {
+                int r;
+
                 if ((k == STRATA_COMMITTED) != (kind == STRATA_COMMITTED))
                         continue;
-                if (strata_entry_find(s, k, name, &id) == 0) {
+                r = strata_entry_find(s, k, name, &id);
+                if (r == 0) {
                         *why = taken[k];
                         return -EEXIST;
                 }
+                if (r != -ENOENT)
+                        return r; /* not known to be free */
         }
         return 0;
 }
@@ -122,7 +127,7 @@ void strata_link_remember(struct strata *s, const struct strata_record *rec)
         struct timespec mtime;
         uint64_t ticket;
 
-        if (strata_index_get(s->index, rec->id, &info, &ticket) || !strata_record_place_mtime(s, &rec->now, &mtime))
+        if (strata_index_get(s->index, rec->id, &info, &ticket) || strata_record_place_mtime(s, &rec->now, &mtime) < 0)
                 return;
         info = (struct strata_info){
                 .id = rec->id,

@@ -44,7 +44,7 @@ static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_v
 
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
         r = strata_io_read_at(s->layers_fd, path, MARK_MAX, &buf);
-        if (r < 0)
+        if (r < 0 && r != -EFBIG) /* which says as little as an empty one */
                 return r;
         *same_boot = buf.data && s->boot_id[0] && strncmp(buf.data, s->boot_id, strlen(s->boot_id)) == 0;
         *was_volatile = buf.data && strstr(buf.data, " volatile\n");
@@ -106,24 +106,30 @@ static void drop_volatile_mark(struct strata *s, uint64_t id)
         }
 }
 
-bool strata_mount_was_cut_off(struct strata *s, uint64_t id)
+int strata_mount_was_cut_off(struct strata *s, uint64_t id)
 {
         bool same_boot, was_volatile;
+        int r = read_mark(s, id, &same_boot, &was_volatile);
 
-        return read_mark(s, id, &same_boot, &was_volatile) == 0 && !same_boot && was_volatile;
+        return r == -ENOENT ? 0 : r < 0 ? r : !same_boot && was_volatile;
 }
 
-static bool is_trusted(struct strata *s, uint64_t id)
+static int is_trusted(struct strata *s, uint64_t id)
 {
         cleanup_buf struct strata_buf value = STRATA_BUF_INIT;
+        int r = strata_label_get(s, id, STRATA_MOUNT_TRUST, &value);
 
-        return strata_label_get(s, id, STRATA_MOUNT_TRUST, &value) == 0 && value.data &&
-               strcmp(value.data, "yes\n") == 0;
+        return r == -ENOENT ? 0 : r < 0 ? r : value.data && strcmp(value.data, "yes\n") == 0;
 }
 
-bool strata_mount_is_suspect(struct strata *s, uint64_t id)
+int strata_mount_is_suspect(struct strata *s, uint64_t id)
 {
-        return strata_mount_was_cut_off(s, id) && !is_trusted(s, id);
+        int r = strata_mount_was_cut_off(s, id);
+
+        if (r <= 0)
+                return r;
+        r = is_trusted(s, id);
+        return r < 0 ? r : !r;
 }
 
 void strata_mount_forget_cut(struct strata *s, uint64_t id)
@@ -132,13 +138,18 @@ void strata_mount_forget_cut(struct strata *s, uint64_t id)
 
         drop_volatile_mark(s, id);
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
-        (void)unlinkat(s->layers_fd, path, 0);
+        if (unlinkat(s->layers_fd, path, 0) < 0 && errno != ENOENT)
+                atomic_store(&s->rubbish, true);
 }
 
 void strata_mount_left(struct strata *s, uint64_t id)
 {
-        if (!strata_mount_was_cut_off(s, id))
+        int r = strata_mount_was_cut_off(s, id);
+
+        if (r == 0)
                 strata_mount_forget_cut(s, id);
+        else if (r < 0)
+                atomic_store(&s->rubbish, true); /* the mark stays, where a sweep may have to look at it */
 }
 
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
@@ -155,19 +166,22 @@ void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
 }
 
 /*
- * True if some superblock still uses the upper directory of layer ID. The kernel tells with index=on, which makes that
- * an EBUSY; with a work directory that can't serve, nothing is ever mounted or written here.
+ * 1 if some superblock still uses the upper directory of layer ID, 0 if none, -errno if that can't be told. The kernel
+ * tells with index=on, which makes that an EBUSY; with a work directory that can't serve (EINVAL), nothing is ever
+ * mounted or written here.
  */
-static bool upper_in_use(struct strata *s, uint64_t id)
+static int upper_in_use(struct strata *s, uint64_t id)
 {
         char options[256];
 
         if (fchdir(s->layers_fd) < 0)
-                return false;
+                return -errno;
         snprintf(options, sizeof(options),
                  "lowerdir=../empty,upperdir=%" PRIu64 "/fs,workdir=%" PRIu64 "/fs,index=on%s", id, id,
                  s->in_userns ? ",userxattr" : "");
-        return mount("stratafs:probe", ".", "overlay", MS_RDONLY, options) < 0 && errno == EBUSY;
+        if (mount("stratafs:probe", ".", "overlay", MS_RDONLY, options) == 0 || errno == EINVAL)
+                return 0;
+        return errno == EBUSY ? 1 : -errno;
 }
 
 bool strata_mount_was_left(struct strata *s, uint64_t id)
@@ -175,24 +189,31 @@ bool strata_mount_was_left(struct strata *s, uint64_t id)
         char path[STRATA_ID_PATH_MAX];
 
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
-        return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
-bool strata_mount_lives_on(struct strata *s, uint64_t id)
+int strata_mount_lives_on(struct strata *s, uint64_t id)
 {
         bool same_boot, was_volatile;
+        int r = read_mark(s, id, &same_boot, &was_volatile);
 
-        return read_mark(s, id, &same_boot, &was_volatile) == 0 && same_boot && upper_in_use(s, id);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        return same_boot ? upper_in_use(s, id) : 0;
 }
 
 /* Looks at what the last mount of an active snapshot left, and notes the coming one. */
 static int begin_active(struct strata *s, const struct strata_info *info)
 {
         bool same_boot, was_volatile;
+        int r = read_mark(s, info->id, &same_boot, &was_volatile);
 
-        if (read_mark(s, info->id, &same_boot, &was_volatile) == 0) {
-                if (same_boot && upper_in_use(s, info->id))
-                        return -EBUSY;
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r == 0) {
+                r = same_boot ? upper_in_use(s, info->id) : 0;
+                if (r)
+                        return r < 0 ? r : -EBUSY;
                 /* Trusted, or it were not mounted so: but only this time. */
                 if (!same_boot && was_volatile)
                         (void)strata_label_remove(s, info->id, STRATA_MOUNT_TRUST);
@@ -205,7 +226,7 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
 {
         char source[sizeof("stratafs:") + STRATA_NAME_MAX];
         cleanup_chain struct strata_chain chain = { 0 };
-        bool suspect = info->kind == STRATA_ACTIVE && strata_mount_is_suspect(s, info->id);
+        int suspect = info->kind == STRATA_ACTIVE ? strata_mount_is_suspect(s, info->id) : 0;
         struct strata_mount_spec spec = {
                 .source = source,
                 .chain = &chain,
@@ -216,6 +237,8 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
         struct strata_info shown = *info;
         int r;
 
+        if (suspect < 0)
+                return suspect;
         snprintf(source, sizeof(source), "stratafs:%s", info->name);
         if (suspect) {
                 shown.kind = STRATA_COMMITTED; /* all layers are lower ones: nothing can write */

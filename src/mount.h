@@ -84,11 +84,11 @@ int strata_mount_move(int copy, int target_fd);
 /* umount2(PATH, FLAGS), never following a link. */
 int strata_mount_detach(const char *path, int flags);
 
-/* True if active snapshot ID was mounted volatile in an earlier boot, and not taken down since. */
-bool strata_mount_was_cut_off(struct strata *s, uint64_t id);
+/* 1 if active snapshot ID was mounted volatile in an earlier boot, and not taken down since; 0; -errno. */
+int strata_mount_was_cut_off(struct strata *s, uint64_t id);
 
-/* True if it was, and its user has not said by the label that it is to be used all the same. */
-bool strata_mount_is_suspect(struct strata *s, uint64_t id);
+/* 1 if it was, and its user has not said by the label that it is to be used all the same; 0; -errno. */
+int strata_mount_is_suspect(struct strata *s, uint64_t id);
 
 /* Drops the mark of what was cut off and is trusted, now that it is committed. */
 void strata_mount_forget_cut(struct strata *s, uint64_t id);
@@ -96,14 +96,18 @@ void strata_mount_forget_cut(struct strata *s, uint64_t id);
 /* Drops what an earlier run made its marks from; once, before any mount. */
 void strata_mount_forget_marks(struct strata *s);
 
-/* True if active snapshot ID is marked as mounted: now, or by a program that was killed. Any thread may ask. */
+/*
+ * True if active snapshot ID is marked as mounted, now or by a program that was killed, or that can't be told. Any
+ * thread may ask.
+ */
 bool strata_mount_was_left(struct strata *s, uint64_t id);
 
 /*
- * True if a mount of active snapshot ID lives on in some process, off the tree: its program was killed, or somebody
- * unmounted it lazily. Not to be asked while it is mounted. Moves the working directory as strata_mount_attach() does.
+ * 1 if a mount of active snapshot ID lives on in some process, off the tree: its program was killed, or somebody
+ * unmounted it lazily; 0; -errno if that can't be told. Not to be asked while it is mounted. Moves the working
+ * directory as strata_mount_attach() does.
  */
-bool strata_mount_lives_on(struct strata *s, uint64_t id);
+int strata_mount_lives_on(struct strata *s, uint64_t id);
 
 /* To be called once an active snapshot's mount is gone: it was left in order. One that was cut off stays marked. */
 void strata_mount_left(struct strata *s, uint64_t id);

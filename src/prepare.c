@@ -116,7 +116,8 @@ static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
         char path[STRATA_ID_PATH_MAX];
 
         snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
-        (void)unlinkat(s->layers_fd, path, 0);
+        if (unlinkat(s->layers_fd, path, 0) < 0 && errno != ENOENT)
+                atomic_store(&s->rubbish, true);
 }
 
 /* The last step: makes the layer an entry. */

@@ -191,52 +191,70 @@ void strata_record_discard(struct strata *s, uint64_t id)
         errno = saved;
 }
 
-bool strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret)
+int strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret)
 {
         struct stat st;
 
         if (fstatat(s->kind_fd[place->kind], place->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return false;
+                return -errno;
         *ret = st.st_mtim;
-        return true;
+        return 0;
 }
 
-/* True if PLACE is a link to layer ID; *MTIME is the link's. */
-static bool place_holds(struct strata *s, const struct strata_place *place, uint64_t id, struct timespec *mtime)
+/* 1 if PLACE is a link to layer ID, *MTIME then the link's; 0 if not; -errno if that can't be told. */
+static int place_holds(struct strata *s, const struct strata_place *place, uint64_t id, struct timespec *mtime)
 {
         uint64_t found;
+        int r = place->name[0] ? strata_entry_find(s, place->kind, place->name, &found) : -ENOENT;
 
-        if (!place->name[0] || strata_entry_find(s, place->kind, place->name, &found) < 0 || found != id)
-                return false;
-        return strata_record_place_mtime(s, place, mtime);
+        if (r == 0)
+                r = found == id ? strata_record_place_mtime(s, place, mtime) : -ENOENT;
+        return r == -ENOENT ? 0 : r < 0 ? r : 1;
 }
 
-bool strata_record_settle(struct strata *s, uint64_t id)
+int strata_record_settle(struct strata *s, uint64_t id)
 {
         struct strata_record staged;
         struct timespec mtime;
+        int r = record_load_file(s, id, "meta.new", &staged);
 
-        return record_load_file(s, id, "meta.new", &staged) == 0 && place_holds(s, &staged.now, id, &mtime) &&
-               strata_record_publish(s, id) == 0;
+        if (r == -ENOENT || r == -EUCLEAN)
+                return 0;
+        if (r == 0)
+                r = place_holds(s, &staged.now, id, &mtime);
+        if (r > 0) {
+                r = strata_record_publish(s, id);
+                r = r < 0 ? r : 1;
+        }
+        return r;
 }
 
 int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret, struct timespec *mtime)
 {
         struct strata_record staged;
+        int r = place_holds(s, &rec->now, rec->id, mtime);
 
-        if (place_holds(s, &rec->now, rec->id, mtime)) {
+        if (r > 0)
                 *ret = rec->now;
-                return 0;
+        if (r == 0) {
+                r = place_holds(s, &rec->was, rec->id, mtime);
+                if (r > 0)
+                        *ret = rec->was;
         }
-        if (place_holds(s, &rec->was, rec->id, mtime)) {
-                *ret = rec->was;
-                return 0;
-        }
-        if (strata_record_settle(s, rec->id) && strata_record_load(s, rec->id, &staged) == 0 &&
-            place_holds(s, &staged.now, rec->id, mtime)) {
-                *rec = staged;
-                *ret = rec->now;
-                return 0;
-        }
-        return -ENOENT;
+        if (r)
+                return r < 0 ? r : 0;
+        r = strata_record_settle(s, rec->id);
+        if (r > 0)
+                r = strata_record_load(s, rec->id, &staged);
+        else if (r == 0)
+                r = -ENOENT;
+        if (r == 0)
+                r = place_holds(s, &staged.now, rec->id, mtime);
+        else
+                return r;
+        if (r <= 0)
+                return r < 0 ? r : -ENOENT;
+        *rec = staged;
+        *ret = rec->now;
+        return 0;
 }

@@ -46,20 +46,22 @@ int strata_record_stage(struct strata *s, const struct strata_record *rec, bool 
 int strata_record_publish(struct strata *s, uint64_t id);
 void strata_record_discard(struct strata *s, uint64_t id);
 
-/* The mtime of the link at PLACE, which is its entry's. False if there is none. */
-bool strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret);
+/* The mtime of the link at PLACE, which is its entry's. -ENOENT if there is none. */
+int strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret);
 
 /*
  * Which of the record's places is linked to its layer now, with the link's mtime. A rename cut off by a crash leaves a
- * staged record behind: it is put in place here if it is the one that is true. -ENOENT if nothing links to the layer.
+ * staged record behind: it is put in place here if it is the one that is true. -ENOENT if nothing links to the layer;
+ * other errors where that can't be told.
  */
 int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret,
                           struct timespec *mtime);
 
 /*
  * Puts the staged record of layer ID in place if the link that it speaks of is there: what a power cut may leave, which
- * kept the link and lost the record's rename. True if it did. NAMES is held.
+ * kept the link and lost the record's rename. 1 if it did, 0 if there is nothing to put in place, -errno if that can't
+ * be told or done. NAMES is held.
  */
-bool strata_record_settle(struct strata *s, uint64_t id);
+int strata_record_settle(struct strata *s, uint64_t id);
 
 #endif

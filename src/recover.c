@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recover.h"
 
-#include "check.h"
+#include "check_part.h"
 #include "log.h"
 #include "strata.h"
 
@@ -23,6 +23,11 @@ int strata_recover_sweep(struct strata *s, atomic_bool *stop)
                 .report = log_finding,
                 .data = s,
         };
+        int r;
 
-        return strata_check_run(s, &c);
+        r = strata_check_run(s, &c);
+        /* What stays is told of again at the next start, and what was not come to is looked at then. */
+        if (r == 0 && !strata_check_stopped(&c) && c.found == c.repaired)
+                s->unclean = false;
+        return r;
 }

@@ -65,10 +65,11 @@ int strata_remove(struct strata *s, enum strata_kind kind, const char *name, con
         if (r == 0)
                 r = unlink_entry(s, &info, why);
         if (r == 0) {
-                /* It is gone. What fails from here on is swept at the next start. */
+                /* It is gone. What fails from here on is tried again, or swept at the next start. */
                 if (info.parent) {
                         snprintf(mark, sizeof(mark), "%" PRIu64 "/children/%" PRIu64, info.parent, info.id);
-                        (void)unlinkat(s->layers_fd, mark, 0);
+                        if (unlinkat(s->layers_fd, mark, 0) < 0 && errno != ENOENT)
+                                atomic_store(&s->rubbish, true);
                 }
                 (void)strata_trash_layer(s, info.id);
         }

@@ -167,7 +167,8 @@ int strata_store_write_format(struct strata *s)
         return r == 0 && fsync(s->root_fd) < 0 ? -errno : r;
 }
 
-static int check_format(struct strata *s, char **why)
+/* *MADE: there was no store, and now there is an empty one. */
+static int check_format(struct strata *s, bool *made, char **why)
 {
         int r = strata_store_check_format(s);
 
@@ -179,7 +180,9 @@ static int check_format(struct strata *s, char **why)
                         return fail(-EINVAL, why,
                                     "%s is neither a store nor empty; give a store, or a new or empty directory",
                                     s->path);
-                return make_skeleton(s, why);
+                r = make_skeleton(s, why);
+                *made = r == 0;
+                return r;
         }
         if (r == -EUCLEAN) {
                 r = strata_store_write_format(s);
@@ -304,11 +307,11 @@ uint64_t strata_least_id(struct strata *s)
 }
 
 /* Removes the mark of a clean end, so that a crash from here on is seen at the next start. */
-static int take_clean_mark(struct strata *s)
+static int take_clean_mark(struct strata *s, bool made)
 {
         if (unlinkat(s->root_fd, "clean", 0) == 0)
                 return fsync(s->root_fd) < 0 ? -errno : 0;
-        s->unclean = true;
+        s->unclean = s->unclean || !made;
         return errno == ENOENT ? 0 : -errno;
 }
 
@@ -330,6 +333,7 @@ static int open_folders(struct strata *s, char **why)
 int strata_store_open(struct strata *s, const char *path, char **why)
 {
         int r = strata_store_check_path(path, why);
+        bool made = false;
 
         if (r < 0)
                 return r;
@@ -354,7 +358,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         r = take_lock(s, why);
         if (r < 0)
                 return r;
-        r = check_format(s, why);
+        r = check_format(s, &made, why);
         if (r < 0)
                 return r;
         r = open_folders(s, why);
@@ -365,7 +369,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
                 return r;
         if (fchmod(s->root_fd, 0700) < 0)
                 return fail(-errno, why, "can't set the mode of %s: %s", s->path, strerror(errno));
-        r = take_clean_mark(s);
+        r = take_clean_mark(s, made);
         if (r < 0)
                 return fail(r, why, "can't write to the store %s: %s", s->path, strerror(-r));
         note_pid(s);

@@ -2,6 +2,7 @@
 #include "strata.h"
 
 #include "index.h"
+#include "layer_publish.h"
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
@@ -16,27 +17,47 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* An ordinary user namespace maps less than all IDs: user_namespaces(7). */
-static bool in_user_namespace(void)
+static int read_user_namespace(struct strata *s)
 {
         cleanup_buf struct strata_buf map = STRATA_BUF_INIT;
         unsigned long first, outside, count;
+        int r = strata_io_read_at(AT_FDCWD, "/proc/self/uid_map", 4096, &map);
 
-        if (strata_io_read_at(AT_FDCWD, "/proc/self/uid_map", 4096, &map) < 0 || !map.data)
-                return false;
-        return sscanf(map.data, "%lu %lu %lu", &first, &outside, &count) != 3 || first != 0 || outside != 0 ||
-               count != 4294967295UL;
+        if (r < 0)
+                return r;
+        s->in_userns = !map.data || sscanf(map.data, "%lu %lu %lu", &first, &outside, &count) != 3 || first != 0 ||
+                       outside != 0 || count != 4294967295UL;
+        return 0;
 }
 
-static void read_boot_id(struct strata *s)
+static int read_boot_id(struct strata *s)
 {
         cleanup_buf struct strata_buf id = STRATA_BUF_INIT;
+        int r = strata_io_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 4096, &id);
 
-        if (strata_io_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 4096, &id) < 0 || !id.data)
-                return;
-        id.data[strcspn(id.data, "\n")] = '\0';
-        snprintf(s->boot_id, sizeof(s->boot_id), "%.36s", id.data);
+        if (r < 0)
+                return r;
+        snprintf(s->boot_id, sizeof(s->boot_id), "%.*s", id.data ? (int)strcspn(id.data, "\n") : 0,
+                 id.data ? id.data : "");
+        return 0;
+}
+
+/* What is true of this process. Without it a mount may come out wrong, so there is no going on. */
+static int read_surroundings(struct strata *s, char **why)
+{
+        struct timespec now;
+        int r = read_user_namespace(s);
+
+        if (r == 0)
+                r = read_boot_id(s);
+        if (r < 0 && asprintf(why, "can't read about this system in /proc: %s", strerror(-r)) < 0)
+                *why = NULL;
+        clock_gettime(CLOCK_REALTIME, &now);
+        s->run = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+        return r;
 }
 
 static void strata_free(struct strata *s)
@@ -51,7 +72,7 @@ static void strata_free(struct strata *s)
 }
 
 /* Everything but the store itself. */
-static int strata_new(const struct strata_config *config, struct strata **ret)
+static int strata_new(const struct strata_config *config, struct strata **ret, char **why)
 {
         struct strata *s = calloc(1, sizeof(*s));
         int r;
@@ -75,8 +96,11 @@ static int strata_new(const struct strata_config *config, struct strata **ret)
                 strata_free(s);
                 return r;
         }
-        s->in_userns = in_user_namespace();
-        read_boot_id(s);
+        r = read_surroundings(s, why);
+        if (r < 0) {
+                strata_free(s);
+                return r;
+        }
         *ret = s;
         return 0;
 }
@@ -87,7 +111,7 @@ int strata_open(const char *path, const struct strata_config *config, struct str
         int r;
 
         *why = NULL;
-        r = strata_new(config, &s);
+        r = strata_new(config, &s, why);
         if (r < 0)
                 return r;
         r = strata_store_open(s, path, why);
@@ -98,6 +122,7 @@ int strata_open(const char *path, const struct strata_config *config, struct str
                 strata_free(s);
                 return r;
         }
+        strata_publish_recover(s);
         strata_mount_forget_marks(s);
         s->mount_api = strata_mount_choose(config->old_mount_api);
         *ret = s;
@@ -111,7 +136,7 @@ int strata_open_check(const char *path, bool repair, struct strata **ret, bool *
         int r;
 
         *why = NULL;
-        r = strata_new(&config, &s);
+        r = strata_new(&config, &s, why);
         if (r < 0)
                 return r;
         r = strata_store_open_check(s, path, repair, live, why);
@@ -133,6 +158,6 @@ void strata_close_store(struct strata *s)
 {
         if (!s)
                 return;
-        strata_store_close(s, true);
+        strata_store_close(s, !s->unclean && !atomic_load(&s->rubbish));
         strata_free(s);
 }

@@ -24,6 +24,9 @@ struct strata_trash {
         bool work; /* something was added since the last look */
         atomic_bool stop;
         atomic_ulong parts; /* number for the next part's name */
+
+        uint64_t *again; /* layers that could not be moved here: tried with the next; protected by LOCK, as N_AGAIN */
+        size_t n_again;
 };
 
 int strata_trash_new(struct strata_trash **ret)
@@ -45,6 +48,7 @@ void strata_trash_free(struct strata_trash *t)
                 return;
         pthread_cond_destroy(&t->wake);
         pthread_mutex_destroy(&t->lock);
+        free(t->again);
         free(t);
 }
 
@@ -56,15 +60,65 @@ static void wake(struct strata_trash *t)
         pthread_mutex_unlock(&t->lock);
 }
 
-int strata_trash_layer(struct strata *s, uint64_t id)
+static int move_layer(struct strata *s, uint64_t id)
 {
         char path[STRATA_ID_PATH_MAX];
 
         snprintf(path, sizeof(path), "%" PRIu64, id);
         if (renameat(s->layers_fd, path, s->trash_fd, path) < 0)
                 return errno == ENOENT ? 0 : -errno;
+        return 0;
+}
+
+/* For want of memory the next start has to do it. */
+static void remember(struct strata *s, uint64_t id)
+{
+        struct strata_trash *t = s->trash;
+        uint64_t *again;
+
+        atomic_store(&s->rubbish, true);
+        pthread_mutex_lock(&t->lock);
+        again = reallocarray(t->again, t->n_again + 1, sizeof(*again));
+        if (again) {
+                t->again = again;
+                t->again[t->n_again++] = id;
+        }
+        pthread_mutex_unlock(&t->lock);
+}
+
+int strata_trash_layer(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX + 8];
+        int r = move_layer(s, id);
+
+        if (r < 0) {
+                snprintf(path, sizeof(path), "layers/%" PRIu64, id);
+                strata_log_add(s->log, "delete", path, NULL, r,
+                               "nothing leads to this layer any more, but it can't be moved to trash/; it is tried "
+                               "again with the next removal and at the next start");
+                remember(s, id);
+                return r;
+        }
         wake(s->trash);
         return 0;
+}
+
+static void try_again(struct strata *s)
+{
+        struct strata_trash *t = s->trash;
+        uint64_t *again;
+        size_t n;
+
+        pthread_mutex_lock(&t->lock);
+        again = t->again;
+        n = t->n_again;
+        t->again = NULL;
+        t->n_again = 0;
+        pthread_mutex_unlock(&t->lock);
+        for (size_t i = 0; i < n; i++)
+                if (move_layer(s, again[i]) < 0)
+                        remember(s, again[i]);
+        free(again);
 }
 
 int strata_trash_part(struct strata *s, int dirfd, const char *name, uint64_t id)
@@ -75,8 +129,14 @@ int strata_trash_part(struct strata *s, int dirfd, const char *name, uint64_t id
                 snprintf(to, sizeof(to), "%" PRIu64 ".part.%lu", id, atomic_fetch_add(&s->trash->parts, 1));
                 if (renameat2(dirfd, name, s->trash_fd, to, RENAME_NOREPLACE) == 0)
                         break;
-                if (errno != EEXIST) /* else a run before left a part of this name */
-                        return errno == ENOENT ? 0 : -errno;
+                if (errno == ENOENT)
+                        return 0;
+                if (errno != EEXIST) { /* else a run before left a part of this name */
+                        int r = -errno;
+
+                        atomic_store(&s->rubbish, true);
+                        return r;
+                }
         }
         wake(s->trash);
         return 0;
@@ -189,8 +249,10 @@ void strata_trash_run(struct strata *s)
                 pthread_mutex_lock(&t->lock);
                 t->work = false;
                 pthread_mutex_unlock(&t->lock);
-                if (!atomic_load(&t->stop))
+                if (!atomic_load(&t->stop)) {
+                        try_again(s);
                         (void)strata_trash_empty(s);
+                }
         }
 }
 

@@ -3,6 +3,7 @@
 #include "testlib.h"
 
 #include "prepare.h"
+#include "recover.h"
 #include "store.h"
 #include "util/cleanup.h"
 
@@ -73,7 +74,7 @@ static void makes_a_store_where_there_was_nothing(void **state)
         assert_int_equal(lstat(t->path, &st), 0);
         assert_int_equal(st.st_mode & 07777, 0700);
         assert_string_equal(t->s->path, t->path);
-        assert_true(t->s->unclean); /* nobody ever closed it */
+        assert_false(t->s->unclean); /* there is nothing to sweep */
         assert_int_equal(t->s->first_id, 1);
         assert_int_equal(strlen(t->s->boot_id), 36);
         assert_non_null(t->s->mount_api);
@@ -250,8 +251,28 @@ static void knows_a_clean_end(void **state)
         assert_false(test_exists(t, "clean"));
         test_store_crash(t);
         assert_true(t->s->unclean);
+        test_store_reopen(t); /* before a sweep came: it is to come still */
+        assert_true(t->s->unclean);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_false(t->s->unclean);
         test_store_reopen(t);
         assert_false(t->s->unclean);
+        atomic_store(&t->s->rubbish, true);
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
+}
+
+/* One that was told to stop has not seen all. */
+static void a_sweep_that_stops_counts_for_nothing(void **state)
+{
+        struct test_store *t = *state;
+        atomic_bool stop = true;
+
+        test_store_crash(t);
+        assert_int_equal(strata_recover_sweep(t->s, &stop), 0);
+        assert_true(t->s->unclean);
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
 }
 
 static void a_refused_open_keeps_the_clean_mark(void **state)
@@ -474,6 +495,7 @@ int main(void)
                 STORE_TEST(refuses_another_format),
                 STORE_TEST(is_used_by_one_process_at_a_time),
                 STORE_TEST(knows_a_clean_end),
+                STORE_TEST(a_sweep_that_stops_counts_for_nothing),
                 STORE_TEST(a_refused_open_keeps_the_clean_mark),
                 cmocka_unit_test(closing_nothing_is_fine),
                 STORE_TEST(leaves_no_descriptor_behind),

@@ -133,7 +133,8 @@ void test_store_crash(struct test_store *t)
         strata_close_store(t->s);
         t->s = NULL;
         /* A kill writes no mark of a clean end and leaves the reserved IDs as they were. */
-        assert_int_equal(unlink(test_path(t, "clean")), 0);
+        if (unlink(test_path(t, "clean")) < 0)
+                assert_int_equal(errno, ENOENT); /* as after a crash that no sweep has followed yet */
         if (next)
                 test_write(test_path(t, "next"), next);
         else
