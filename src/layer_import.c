@@ -27,7 +27,6 @@
 #include <sys/stat.h>
 
 #define FS_NEW "fs.new"
-#define MAKERS 1
 
 struct strata_import {
         struct strata *s; /* constant, the two */
@@ -55,7 +54,7 @@ struct strata_import {
         struct strata_apply *apply;
         int layer_fd;
         bool made; /* there is an fs.new of ours */
-        pthread_t helpers[1 + MAKERS];
+        pthread_t helpers[1 + APPLY_MAKERS];
         unsigned n_helpers;
 };
 
@@ -82,7 +81,7 @@ static void *run_maker(void *data)
 
         /* Without an umask of its own it makes nothing; the planner then does it all. */
         if (own_fs() == 0)
-                strata_apply_batch_run(m->apply);
+                strata_apply_batch_run(m->apply, 0);
         return NULL;
 }
 
@@ -159,14 +158,14 @@ static int prepare(struct strata_import *m)
         if (r == 0 && m->info.parent)
                 r = strata_mount_open_lower(m->s, &m->info, &lower_fd);
         if (r == 0)
-                r = strata_apply_new(m->s, m->info.id, steal_fd(&fs_fd), steal_fd(&lower_fd), &m->apply);
+                r = strata_apply_new(m->s, m->info.id, m->stream, steal_fd(&fs_fd), steal_fd(&lower_fd), &m->apply);
         if (r == 0)
                 r = start(&m->helpers[m->n_helpers], run_stream, m);
         if (r < 0)
                 return r;
         m->n_helpers++;
         /* Makers are help, not need. */
-        for (unsigned i = 0; i < MAKERS; i++)
+        for (unsigned i = 0; i < APPLY_MAKERS; i++)
                 if (start(&m->helpers[m->n_helpers], run_maker, m) == 0)
                         m->n_helpers++;
         return 0;
@@ -232,8 +231,9 @@ static int set_labels(struct strata_import *m)
         char given[STRATA_DIGEST_MAX], plain[STRATA_DIGEST_MAX];
         int r;
 
-        strata_stream_digests(m->stream, given, plain);
-        r = strata_label_set_later(m->s, m->info.id, STRATA_IMPORT_LABEL_DIFFID, plain, strlen(plain));
+        r = strata_stream_digests(m->stream, given, plain);
+        if (r == 0)
+                r = strata_label_set_later(m->s, m->info.id, STRATA_IMPORT_LABEL_DIFFID, plain, strlen(plain));
         if (r == 0)
                 r = strata_label_set_later(m->s, m->info.id, STRATA_IMPORT_LABEL_DIGEST, given, strlen(given));
         if (r < 0)
