@@ -412,6 +412,19 @@ int strata_import_write(struct strata_import *m, const void *data, size_t len)
         return wait_for_planner(m); /* so that the reason is there, and the snapshot as before */
 }
 
+int strata_import_offer(struct strata_import *m, const void *data, size_t len)
+{
+        int r;
+
+        if (!m->planner_runs || !strata_stream_has_room(m->stream, len))
+                return -EAGAIN;
+        r = strata_stream_write(m->stream, data, len);
+        if (r < 0)
+                strata_stream_stop(m->stream, r, NULL); /* part of it may be taken: the next call tells */
+        m->bytes += len;
+        return 0;
+}
+
 int strata_import_finish(struct strata_import *m)
 {
         int r;
