@@ -8,9 +8,10 @@
 
 /*
  * Data that another processor has written come from far away, and libcrypto asks for them only when it needs them: that
- * takes up to half as long again. So it gets little pieces, and the next one is asked for before each.
+ * takes up to half as long again. So it gets little pieces, and before each what lies AHEAD is asked for.
  */
 #define PIECE 1024
+#define AHEAD 4096
 #define CACHE_LINE 64
 
 struct strata_digest {
@@ -39,19 +40,25 @@ void strata_digest_free(struct strata_digest *d)
         free(d);
 }
 
+static void ask_for(const char *p, size_t len)
+{
+        for (size_t i = 0; i < len; i += CACHE_LINE)
+                __builtin_prefetch(p + i);
+}
+
 int strata_digest_add(struct strata_digest *d, const void *data, size_t len)
 {
-        const char *p = data;
+        const char *p = data, *end = p + len;
 
-        while (len > 0) {
-                size_t n = len < PIECE ? len : PIECE, ahead = len - n < PIECE ? len - n : PIECE;
+        ask_for(p, len < AHEAD ? len : AHEAD);
+        while (p < end) {
+                size_t n = (size_t)(end - p) < PIECE ? (size_t)(end - p) : PIECE;
 
-                for (size_t i = 0; i < ahead; i += CACHE_LINE)
-                        __builtin_prefetch(p + n + i);
+                if ((size_t)(end - p) >= AHEAD + PIECE)
+                        ask_for(p + AHEAD, PIECE);
                 if (EVP_DigestUpdate(d->ctx, p, n) != 1)
                         return -EIO;
                 p += n;
-                len -= n;
         }
         return 0;
 }
