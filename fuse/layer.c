@@ -48,6 +48,23 @@ struct sfs_layer_job *sfs_layer_job(fuse_req_t req, struct sfs_layer *l, void (*
         return j;
 }
 
+struct sfs_layer_job *sfs_layer_data_job(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off,
+                                         void (*run)(struct sfs_job *), void (*done)(struct sfs_job *))
+{
+        struct sfs_layer_job *j = sfs_layer_job(req, l, run, done);
+
+        if (!j)
+                return NULL;
+        j->size = size;
+        j->off = (uint64_t)off;
+        j->data = malloc(size ? size : 1);
+        if (j->data)
+                return j;
+        fuse_reply_err(req, ENOMEM);
+        sfs_layer_job_free(j);
+        return NULL;
+}
+
 void sfs_layer_job_free(struct sfs_layer_job *j)
 {
         free(j->data);

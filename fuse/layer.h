@@ -14,7 +14,8 @@ struct strata_import;
 
 /*
  * What is open. All of it belongs to the inner side, where its descriptors are: jobs of one handle run one after the
- * other, as ORDER is held. Only the constant fields are looked at elsewhere.
+ * other, as ORDER is held. A FUSE worker may look at the constant fields, and take ORDER where it is free and nothing
+ * is to be done but to copy memory.
  */
 struct sfs_layer {
         struct strata_info info; /* constant */
@@ -52,9 +53,14 @@ struct sfs_layer_job {
  */
 struct sfs_layer *sfs_layer_get(struct sfs *sfs, fuse_ino_t ino, uint64_t fh);
 
-/* Both NULL, having replied ENOMEM, when out of memory. */
+/*
+ * A job for a request on L; sfs_layer_data_job() gives it SIZE bytes of data, from or to OFF, and sfs_layer_open_job()
+ * a new L. All NULL, having replied ENOMEM, when out of memory.
+ */
 struct sfs_layer_job *sfs_layer_job(fuse_req_t req, struct sfs_layer *l, void (*run)(struct sfs_job *),
                                     void (*done)(struct sfs_job *));
+struct sfs_layer_job *sfs_layer_data_job(fuse_req_t req, struct sfs_layer *l, size_t size, off_t off,
+                                         void (*run)(struct sfs_job *), void (*done)(struct sfs_job *));
 struct sfs_layer_job *sfs_layer_open_job(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi,
                                          bool writing, void (*run)(struct sfs_job *), void (*done)(struct sfs_job *));
 

@@ -38,7 +38,8 @@ int strata_apply_fail(struct strata_apply *a, int error, const char *name, const
         return error;
 }
 
-int strata_apply_new(struct strata *s, uint64_t id, int fs_fd, int lower_fd, struct strata_apply **ret)
+int strata_apply_new(struct strata *s, uint64_t id, struct strata_stream *stream, int fs_fd, int lower_fd,
+                     struct strata_apply **ret)
 {
         struct strata_apply *a = calloc(1, sizeof(*a));
         int r;
@@ -49,6 +50,7 @@ int strata_apply_new(struct strata *s, uint64_t id, int fs_fd, int lower_fd, str
                 return -ENOMEM;
         }
         a->s = s;
+        a->stream = stream;
         a->id = id;
         a->euid = geteuid();
         a->egid = getegid();

@@ -24,11 +24,13 @@ struct archive;
 struct archive_entry;
 struct strata;
 struct strata_batch;
+struct strata_stream;
 
 #define APPLY_DIRS 128                  /* directories open at once, of each also what lies below */
 #define APPLY_DEPTH_MAX 2048            /* folders in folders: more no path can name (PATH_MAX) */
 #define APPLY_NAMES (1U << 16)          /* counters of names on the way */
 #define APPLY_SMALL ((size_t)128 << 10) /* files up to this go to the makers */
+#define APPLY_MAKERS 1                  /* threads beside the planner; a third would find no processor of its own */
 
 #define STRATA_APPLY_ADDRESS sizeof(uintptr_t) /* bytes of an address at the head of a key */
 
@@ -65,7 +67,8 @@ struct strata_apply_meta {
 };
 
 struct strata_apply {
-        struct strata *s; /* constant, the four */
+        struct strata *s; /* constant, the five */
+        struct strata_stream *stream;
         uint64_t id;
         uid_t euid;
         gid_t egid;
@@ -87,7 +90,8 @@ struct strata_apply {
         struct strata_batch *spare;
         unsigned n_batches; /* made so far */
         unsigned n_queued;
-        unsigned n_busy; /* queued or being worked on */
+        unsigned n_busy;                                     /* queued or being worked on */
+        const struct strata_apply_dir *at[1 + APPLY_MAKERS]; /* where the planner and the makers just make files */
         bool no_more;
         int error; /* the first of a maker */
         struct strata_buf error_why;
@@ -101,8 +105,12 @@ struct strata_apply {
 
 /* --- layer_apply.c: entries --- */
 
-/* All takes FS_FD, the new root, and LOWER_FD, what lies below it or -1; both also on failure. */
-int strata_apply_new(struct strata *s, uint64_t id, int fs_fd, int lower_fd, struct strata_apply **ret);
+/*
+ * Takes FS_FD, the new root, and LOWER_FD, what lies below it or -1; both also on failure. STREAM is what the archive
+ * is read from, and has to live longer.
+ */
+int strata_apply_new(struct strata *s, uint64_t id, struct strata_stream *stream, int fs_fd, int lower_fd,
+                     struct strata_apply **ret);
 void strata_apply_free(struct strata_apply *a);
 
 /* Reads A's archive AR (opened) to its end. -EINVAL for what is broken or hostile. */
@@ -179,8 +187,8 @@ int strata_apply_settle(struct strata_apply *a);
 /* The same if NAME in D may be. */
 int strata_apply_settle_name(struct strata_apply *a, struct strata_apply_dir *d, const char *name);
 
-/* A maker's work; returns after strata_apply_batch_end(). */
-void strata_apply_batch_run(struct strata_apply *a);
+/* The work of maker MAKER, from 0; returns after strata_apply_batch_end(). */
+void strata_apply_batch_run(struct strata_apply *a, unsigned maker);
 void strata_apply_batch_end(struct strata_apply *a);
 void strata_apply_batch_free(struct strata_apply *a);
 

@@ -2,6 +2,7 @@
 /* Small regular files: gathered with their contents, made by several threads. */
 #include "layer_apply.h"
 
+#include "layer_stream.h"
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
@@ -15,8 +16,9 @@
 #include <unistd.h>
 
 #define BATCH_FILES 32
-#define BATCH_BYTES ((size_t)512 << 10)
-#define BATCHES 24     /* 12 MiB of contents on the way */
+#define BATCH_BYTES ((size_t)256 << 10) /* of names, xattrs, and contents that lie in two blocks of the stream */
+#define BATCH_KEPT 4                    /* blocks of the stream, half a MiB */
+#define BATCHES 24                      /* on the way, so 18 MiB at the most; mostly it is less than 6 */
 #define BATCHES_WAKE 4 /* queued, before a maker is woken: waking one for each would cost more than it helps */
 
 struct file {
@@ -35,8 +37,10 @@ struct strata_batch {
         struct strata_batch *next;
         unsigned n;
         size_t used;
+        unsigned n_kept;
+        struct strata_block *kept[BATCH_KEPT]; /* where other contents lie, for the files' own DATA */
         struct file files[BATCH_FILES];
-        char bytes[BATCH_BYTES]; /* names, xattrs, contents */
+        char bytes[BATCH_BYTES];
 };
 
 static unsigned slot_of(const struct strata_apply_dir *d, const char *name)
@@ -85,8 +89,15 @@ static int make_file(const struct strata_apply *a, const struct file *f, const c
         return r;
 }
 
-/* Any thread: puts B's files on the disk, all of them or up to the first failure. */
-static void work(struct strata_apply *a, struct strata_batch *b)
+/* Nothing of B is needed any more. */
+static void let_go(struct strata_apply *a, struct strata_batch *b)
+{
+        while (b->n_kept)
+                strata_stream_drop(a->stream, b->kept[--b->n_kept]);
+}
+
+/* Any thread, WHO in A->at: puts B's files on the disk, all of them or up to the first failure. */
+static void work(struct strata_apply *a, struct strata_batch *b, unsigned who)
 {
         const char *why = NULL;
         unsigned i = 0;
@@ -106,40 +117,60 @@ static void work(struct strata_apply *a, struct strata_batch *b)
                 atomic_fetch_sub(&a->names[b->files[i].slot], 1);
                 atomic_fetch_sub(&b->files[i].dir->pending, 1);
         }
+        let_go(a, b);
         pthread_mutex_lock(&a->lock);
         b->next = a->spare;
         a->spare = b;
+        a->at[who] = NULL;
         a->n_busy--;
         pthread_cond_signal(&a->done);
         pthread_mutex_unlock(&a->lock);
 }
 
-/* The next batch, or NULL. A->lock is held. */
-static struct strata_batch *take(struct strata_apply *a)
+/* Whether another than WHO makes files where B begins. A->lock is held. */
+static bool is_crowded(const struct strata_apply *a, const struct strata_batch *b, unsigned who)
 {
-        struct strata_batch *b = a->queued;
+        for (unsigned i = 0; i < 1 + APPLY_MAKERS; i++)
+                if (i != who && a->at[i] == b->files[0].dir)
+                        return true;
+        return false;
+}
 
-        if (b) {
-                a->queued = b->next;
-                a->n_queued--;
-                if (!a->queued)
-                        a->last_queued = &a->queued;
-        }
+/*
+ * The next batch, or NULL. One for another directory than others are at comes first: the kernel lets one thread at a
+ * time make files in a directory, and has the others spin. A->lock is held.
+ */
+static struct strata_batch *take(struct strata_apply *a, unsigned who)
+{
+        struct strata_batch **at = &a->queued, *b;
+
+        while (*at && is_crowded(a, *at, who))
+                at = &(*at)->next;
+        if (!*at)
+                at = &a->queued;
+        b = *at;
+        if (!b)
+                return NULL;
+        *at = b->next;
+        if (!*at)
+                a->last_queued = at;
+        a->n_queued--;
+        a->at[who] = b->files[0].dir;
         return b;
 }
 
-void strata_apply_batch_run(struct strata_apply *a)
+void strata_apply_batch_run(struct strata_apply *a, unsigned maker)
 {
         for (;;) {
                 struct strata_batch *b;
 
                 pthread_mutex_lock(&a->lock);
-                while (!(b = take(a)) && !a->no_more)
+                while (!(b = take(a, 1 + maker)) && !a->no_more)
                         pthread_cond_wait(&a->work, &a->lock);
                 pthread_mutex_unlock(&a->lock);
                 if (!b)
                         return;
-                work(a, b);
+                work(a, b, 1 + maker);
         }
 }
 
@@ -151,18 +182,24 @@ void strata_apply_batch_end(struct strata_apply *a)
         pthread_mutex_unlock(&a->lock);
 }
 
+static void free_batch(struct strata_apply *a, struct strata_batch *b)
+{
+        if (b)
+                let_go(a, b);
+        free(b);
+}
+
 void strata_apply_batch_free(struct strata_apply *a)
 {
         struct strata_batch *b;
 
-        while ((b = take(a)))
-                free(b);
+        while ((b = take(a, 0)))
+                free_batch(a, b);
         while ((b = a->spare)) {
                 a->spare = b->next;
-                free(b);
+                free_batch(a, b);
         }
-        free(a->filling);
-        a->filling = NULL;
+        free_batch(a, steal_ptr(&a->filling));
 }
 
 static void hand_on(struct strata_apply *a)
@@ -187,23 +224,28 @@ static int maker_error(struct strata_apply *a)
         return a->error ? strata_apply_fail(a, a->error, NULL, a->error_why.data) : 0;
 }
 
+/* The planner while it has nothing else to do: makes a batch, or waits for the end of one. A->lock is held. */
+static void help(struct strata_apply *a)
+{
+        struct strata_batch *b = take(a, 0);
+
+        if (!b) {
+                pthread_cond_wait(&a->done, &a->lock);
+                return;
+        }
+        pthread_mutex_unlock(&a->lock);
+        work(a, b, 0);
+        pthread_mutex_lock(&a->lock);
+}
+
 int strata_apply_settle(struct strata_apply *a)
 {
-        struct strata_batch *b;
         int r;
 
         hand_on(a);
         pthread_mutex_lock(&a->lock);
-        while (a->n_busy) {
-                b = take(a);
-                if (!b) {
-                        pthread_cond_wait(&a->done, &a->lock);
-                        continue;
-                }
-                pthread_mutex_unlock(&a->lock);
-                work(a, b);
-                pthread_mutex_lock(&a->lock);
-        }
+        while (a->n_busy)
+                help(a);
         r = maker_error(a);
         pthread_mutex_unlock(&a->lock);
         return r;
@@ -233,19 +275,12 @@ static int get_batch(struct strata_apply *a)
                         a->n_batches += b ? 1 : 0;
                         break;
                 }
-                b = take(a);
-                if (!b) {
-                        pthread_cond_wait(&a->done, &a->lock);
-                        continue;
-                }
-                pthread_mutex_unlock(&a->lock);
-                work(a, b);
-                pthread_mutex_lock(&a->lock);
+                help(a);
         }
         pthread_mutex_unlock(&a->lock);
         if (r < 0 || !b)
                 return r;
-        b->n = 0;
+        b->n = b->n_kept = 0;
         b->used = 0;
         a->filling = b;
         return 0;
@@ -261,6 +296,60 @@ static const char *put(struct strata_batch *b, const void *data, size_t len)
         return p;
 }
 
+/* Sees to it that LEN bytes at DATA stay valid until B is made, without a copy; false where that can't be. */
+static bool keep(struct strata_apply *a, struct strata_batch *b, const void *data, size_t len)
+{
+        struct strata_block *block = strata_stream_block(a->stream, data, len);
+
+        if (!block)
+                return false;
+        if (b->n_kept && b->kept[b->n_kept - 1] == block)
+                return true;
+        if (b->n_kept == BATCH_KEPT)
+                return false;
+        strata_stream_keep(a->stream, block);
+        b->kept[b->n_kept++] = block;
+        return true;
+}
+
+/* The contents of F, SIZE bytes at hand in AR: left in the stream's block if they lie in one, else copied to B. */
+static int get_contents(struct strata_apply *a, struct strata_batch *b, struct file *f, struct archive *ar, size_t size)
+{
+        char *to = b->bytes + b->used;
+        size_t done = 0;
+
+        f->data = to;
+        while (done < size) {
+                const void *data;
+                la_int64_t offset;
+                size_t len;
+                int r = archive_read_data_block(ar, &data, &len, &offset);
+
+                if (r != ARCHIVE_OK)
+                        return r != ARCHIVE_EOF && archive_errno(ar) == ENOMEM ? -ENOMEM : -EINVAL;
+                if (offset < 0 || (uint64_t)offset < done || (uint64_t)offset > size || len > size - (size_t)offset)
+                        return -EINVAL;
+                if (len == size && keep(a, b, data, len)) {
+                        f->data = data;
+                        return 0;
+                }
+                memset(to + done, 0, (size_t)offset - done);
+                memcpy(to + offset, data, len);
+                done = (size_t)offset + len;
+        }
+        b->used += size;
+        return 0;
+}
+
+/* The batch that takes a file with NEED bytes, in a->filling. */
+static int make_room(struct strata_apply *a, size_t need)
+{
+        if (a->filling &&
+            (a->filling->n == BATCH_FILES || a->filling->n_kept == BATCH_KEPT || a->filling->used + need > BATCH_BYTES))
+                hand_on(a);
+        return a->filling ? 0 : get_batch(a);
+}
+
 int strata_apply_small(struct strata_apply *a, struct strata_apply_dir *d, const char *name, struct archive *ar,
                        size_t size, const struct strata_apply_meta *meta)
 {
@@ -274,11 +363,8 @@ int strata_apply_small(struct strata_apply *a, struct strata_apply_dir *d, const
         r = strata_apply_settle_name(a, d, name);
         if (r == 0 && strata_apply_dir_find(a, d, name))
                 r = strata_apply_dir_remove(a, d, name);
-        if (r < 0)
-                return r;
-        if (a->filling && (a->filling->n == BATCH_FILES || a->filling->used + need > BATCH_BYTES))
-                hand_on(a);
-        r = a->filling ? 0 : get_batch(a);
+        if (r == 0)
+                r = make_room(a, need);
         if (r < 0)
                 return r;
         b = a->filling;
@@ -294,15 +380,10 @@ int strata_apply_small(struct strata_apply *a, struct strata_apply_dir *d, const
                 .len = size,
         };
         f->meta.xattrs = put(b, meta->xattrs, meta->xattrs_len);
-        f->data = b->bytes + b->used;
-        if (size) {
-                la_ssize_t n = archive_read_data(ar, b->bytes + b->used, size);
-
-                if (n != (la_ssize_t)size)
-                        return strata_apply_fail(a, n < 0 && archive_errno(ar) == ENOMEM ? -ENOMEM : -EINVAL, name,
-                                                 "the archive ends in the middle of this file, or is damaged there");
-        }
-        b->used += size;
+        r = get_contents(a, b, f, ar, size);
+        if (r < 0)
+                return strata_apply_fail(a, r, name,
+                                         "the archive ends in the middle of this file, or is damaged there");
         b->n++;
         atomic_fetch_add(&a->names[f->slot], 1);
         atomic_fetch_add(&d->pending, 1);

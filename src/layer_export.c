@@ -11,12 +11,12 @@
 #include "mount.h"
 #include "strata.h"
 #include "util/cleanup.h"
+#include "util/digest.h"
 #include "util/ring.h"
 #include "util/sumfile.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ struct strata_export {
         bool making, hashing; /* these threads were started, and are not joined yet */
 
         /* The hasher's until it is joined; NULL where the digest is not wanted. */
-        EVP_MD_CTX *hash;
+        struct strata_digest *hash;
         bool hashed; /* all of the archive */
 
         /* The caller's. */
@@ -113,8 +113,8 @@ static void *hasher_main(void *data)
 
         while ((n = strata_ring_peek(x->ring, HASHER, RING_SIZE, &bytes)) > 0) {
                 /* A failure is the end of the digest, not of the archive. */
-                if (x->hash && EVP_DigestUpdate(x->hash, bytes, (size_t)n) != 1) {
-                        EVP_MD_CTX_free(x->hash);
+                if (x->hash && strata_digest_add(x->hash, bytes, (size_t)n) < 0) {
+                        strata_digest_free(x->hash);
                         x->hash = NULL;
                 }
                 strata_ring_skip(x->ring, HASHER, (size_t)n);
@@ -152,14 +152,6 @@ static int start_threads(struct strata_export *x)
         return r;
 }
 
-static int start_hash(struct strata_export *x)
-{
-        x->hash = EVP_MD_CTX_new();
-        if (!x->hash)
-                return -ENOMEM;
-        return EVP_DigestInit_ex(x->hash, EVP_sha256(), NULL) == 1 ? 0 : -EIO;
-}
-
 static int open_trees(struct strata_export *x, const struct strata_info *info)
 {
         char path[STRATA_ID_PATH_MAX];
@@ -191,7 +183,7 @@ int strata_export_new(struct strata *s, const struct strata_info *info, struct s
         x->top = x->below = -1;
         r = open_trees(x, info);
         if (r == 0 && info->kind == STRATA_COMMITTED && !strata_export_known(s, info, &size, diffid))
-                r = start_hash(x);
+                r = strata_digest_new(&x->hash);
         if (r == 0)
                 r = start_threads(x);
         if (r < 0) {
@@ -205,15 +197,11 @@ int strata_export_new(struct strata *s, const struct strata_info *info, struct s
 /* A full disk is no reason to fail: the digest is computed again next time then. */
 static void remember(struct strata_export *x)
 {
-        unsigned char sum[EVP_MAX_MD_SIZE];
         char hex[STRATA_DIFFID_MAX], text[STRATA_SUMFILE_MAX], path[STRATA_ID_PATH_MAX];
-        unsigned len;
         int n;
 
-        if (!x->hashed || EVP_DigestFinal_ex(x->hash, sum, &len) != 1 || len != 32)
+        if (!x->hashed || strata_digest_end(x->hash, hex) < 0)
                 return;
-        for (unsigned i = 0; i < len; i++)
-                snprintf(hex + (size_t)i * 2, 3, "%02x", sum[i]);
         n = snprintf(text, sizeof(text), KNOWN_FORMAT, x->size, hex);
         snprintf(path, sizeof(path), "%" PRIu64 "/export", x->id);
         (void)strata_sumfile_write(x->s->layers_fd, path, text, (size_t)n);
@@ -250,6 +238,17 @@ ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len)
         return n;
 }
 
+bool strata_export_peek(struct strata_export *x, size_t len, const void **ret)
+{
+        return !x->ended && strata_ring_has(x->ring, READER, len, ret);
+}
+
+void strata_export_skip(struct strata_export *x, size_t len)
+{
+        strata_ring_skip(x->ring, READER, len);
+        x->size += len;
+}
+
 void strata_export_free(struct strata_export *x)
 {
         if (!x)
@@ -260,7 +259,7 @@ void strata_export_free(struct strata_export *x)
         }
         join_hasher(x);
         strata_ring_free(x->ring);
-        EVP_MD_CTX_free(x->hash);
+        strata_digest_free(x->hash);
         strata_close(x->top);
         strata_close(x->below);
         free(x);

@@ -4,12 +4,13 @@
 #define STRATA_LAYER_EXPORT_H
 
 #include "entry.h"
+#include "util/digest.h"
 
 #include <sys/types.h>
 
 struct strata_export;
 
-#define STRATA_DIFFID_MAX 65 /* a SHA-256 in lowercase hexadecimal, with its NUL */
+#define STRATA_DIFFID_MAX STRATA_DIGEST_HEX /* a SHA-256 in lowercase hexadecimal, with its NUL */
 
 /*
  * Begins to make the archive, in a thread of its own, a few MiB ahead of the reader. Of a view the archive is empty; of
@@ -22,6 +23,13 @@ int strata_export_new(struct strata *s, const struct strata_info *info, struct s
  * read. One thread at a time.
  */
 ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len);
+
+/*
+ * For a thread that must not wait: true if LEN next bytes are there, with more to come, in one piece at *RET. They are
+ * read once strata_export_skip() says so, the same LEN.
+ */
+bool strata_export_peek(struct strata_export *x, size_t len, const void **ret);
+void strata_export_skip(struct strata_export *x, size_t len);
 
 /* Ends it, also in the middle. NULL is fine. */
 void strata_export_free(struct strata_export *x);

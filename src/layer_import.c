@@ -26,8 +26,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAKERS 1
-
 struct strata_import {
         struct strata *s; /* constant, the two */
         struct strata_info info;
@@ -54,7 +52,7 @@ struct strata_import {
         struct strata_apply *apply;
         int layer_fd;
         bool made; /* there is an fs.new of ours */
-        pthread_t helpers[1 + MAKERS];
+        pthread_t helpers[1 + APPLY_MAKERS];
         unsigned n_helpers;
 };
 
@@ -81,7 +79,7 @@ static void *run_maker(void *data)
 
         /* Without an umask of its own it makes nothing; the planner then does it all. */
         if (own_fs() == 0)
-                strata_apply_batch_run(m->apply);
+                strata_apply_batch_run(m->apply, 0);
         return NULL;
 }
 
@@ -159,14 +157,14 @@ static int prepare(struct strata_import *m)
         if (r == 0 && m->info.parent)
                 r = strata_mount_open_lower(m->s, &m->info, &lower_fd);
         if (r == 0)
-                r = strata_apply_new(m->s, m->info.id, steal_fd(&fs_fd), steal_fd(&lower_fd), &m->apply);
+                r = strata_apply_new(m->s, m->info.id, m->stream, steal_fd(&fs_fd), steal_fd(&lower_fd), &m->apply);
         if (r == 0)
                 r = start(&m->helpers[m->n_helpers], run_stream, m);
         if (r < 0)
                 return r;
         m->n_helpers++;
         /* Makers are help, not need. */
-        for (unsigned i = 0; i < MAKERS; i++)
+        for (unsigned i = 0; i < APPLY_MAKERS; i++)
                 if (start(&m->helpers[m->n_helpers], run_maker, m) == 0)
                         m->n_helpers++;
         return 0;
@@ -228,7 +226,9 @@ static int publish(struct strata_import *m)
         const char *why;
         int r;
 
-        strata_stream_digests(m->stream, given, plain);
+        r = strata_stream_digests(m->stream, given, plain);
+        if (r < 0)
+                return strata_apply_fail(m->apply, r, NULL, "the digests can't be computed");
         r = strata_publish_layer(m->s, m->info.id, m->layer_fd, plain, given, &why);
         if (r < 0)
                 return strata_apply_fail(m->apply, r, NULL, why);
@@ -376,6 +376,19 @@ int strata_import_write(struct strata_import *m, const void *data, size_t len)
         }
         strata_stream_stop(m->stream, r, NULL);
         return wait_for_planner(m); /* so that the reason is there, and the snapshot as before */
+}
+
+int strata_import_offer(struct strata_import *m, const void *data, size_t len)
+{
+        int r;
+
+        if (!m->planner_runs || !strata_stream_has_room(m->stream, len))
+                return -EAGAIN;
+        r = strata_stream_write(m->stream, data, len);
+        if (r < 0)
+                strata_stream_stop(m->stream, r, NULL); /* part of it may be taken: the next call tells */
+        m->bytes += len;
+        return 0;
 }
 
 int strata_import_finish(struct strata_import *m)

@@ -35,6 +35,12 @@ int strata_import_new(struct strata *s, const struct strata_info *info, uint64_t
  */
 int strata_import_write(struct strata_import *m, const void *data, size_t len);
 
+/*
+ * The same where it takes no waiting, not even for the disk: for a thread that must not wait. -EAGAIN, and nothing is
+ * taken, where strata_import_write() has to be called; no other error.
+ */
+int strata_import_offer(struct strata_import *m, const void *data, size_t len);
+
 /* The end of the archive: waits until all of it is applied and published, and the labels are set. Same errors. */
 int strata_import_finish(struct strata_import *m);
 

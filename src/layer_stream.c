@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "layer_stream.h"
 
+#include "layer_unpack.h"
 #include "util/cleanup.h"
 
-#include <archive.h>
-#include <openssl/evp.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#define BLOCK_BYTES ((size_t)256 << 10)
-#define QUEUE_BLOCKS 32 /* a queue; both together hold 16 MiB */
+#define BLOCK_BYTES ((size_t)128 << 10) /* as much as the kernel hands on of a cp(1) at once */
+/* Of a queue. Enough to bridge what the other threads do at once; more would be cold when its turn comes. */
+#define QUEUE_BLOCKS 32
 
-struct block {
-        struct block *next;
+struct strata_block {
+        struct strata_block *next;
         size_t len;
+        unsigned refs; /* under the lock: the one who has it at hand, and those who keep it */
         unsigned char data[BLOCK_BYTES];
 };
 
 struct queue {
-        struct block *first, **last;
+        struct strata_block *first, **last;
         unsigned n;
         bool ended; /* nothing more will be added */
 };
@@ -31,24 +31,25 @@ struct strata_stream {
         pthread_mutex_t lock; /* protects the five below; a leaf lock, held over no copying */
         pthread_cond_t moved; /* a block was added or taken, an end was reached, or all was stopped */
         struct queue in, out;
-        struct block *spare; /* used blocks, so that their pages stay */
+        struct strata_block *spare; /* used blocks, so that their pages stay */
         int error;
         const char *why;
 
-        struct block *filling; /* the writer's own */
-        struct block *reading; /* the reader's own */
+        struct strata_block *filling; /* the writer's own */
+        struct strata_block *reading; /* the reader's own */
 
         /* Of the thread between. */
-        EVP_MD_CTX *given, *plain;
+        struct strata_digest *given, *plain;
         bool is_plain; /* nothing is compressed: one digest serves for both */
         uint64_t plain_bytes;
-        struct block *peeked;  /* the first, which tells the compression */
-        struct block *feeding; /* what the decompressor reads from */
+        struct strata_block *feeding; /* what is being decompressed */
+        struct strata_block *making;  /* what it is decompressed to */
 };
 
 int strata_stream_new(uint64_t max_bytes, struct strata_stream **ret)
 {
         struct strata_stream *st = calloc(1, sizeof(*st));
+        int r;
 
         if (!st)
                 return -ENOMEM;
@@ -57,21 +58,21 @@ int strata_stream_new(uint64_t max_bytes, struct strata_stream **ret)
         st->max_bytes = max_bytes;
         st->in.last = &st->in.first;
         st->out.last = &st->out.first;
-        st->given = EVP_MD_CTX_new();
-        st->plain = EVP_MD_CTX_new();
-        if (!st->given || !st->plain || EVP_DigestInit_ex(st->given, EVP_sha256(), NULL) != 1 ||
-            EVP_DigestInit_ex(st->plain, EVP_sha256(), NULL) != 1) {
+        r = strata_digest_new(&st->given);
+        if (r == 0)
+                r = strata_digest_new(&st->plain);
+        if (r < 0) {
                 strata_stream_free(st);
-                return -ENOMEM;
+                return r;
         }
         *ret = st;
         return 0;
 }
 
-static void free_blocks(struct block *b)
+static void free_blocks(struct strata_block *b)
 {
         while (b) {
-                struct block *next = b->next;
+                struct strata_block *next = b->next;
 
                 free(b);
                 b = next;
@@ -87,18 +88,18 @@ void strata_stream_free(struct strata_stream *st)
         free_blocks(st->spare);
         free(st->filling);
         free(st->reading);
-        free(st->peeked);
         free(st->feeding);
-        EVP_MD_CTX_free(st->given);
-        EVP_MD_CTX_free(st->plain);
+        free(st->making);
+        strata_digest_free(st->given);
+        strata_digest_free(st->plain);
         pthread_cond_destroy(&st->moved);
         pthread_mutex_destroy(&st->lock);
         free(st);
 }
 
-static struct block *get_block(struct strata_stream *st)
+static struct strata_block *get_block(struct strata_stream *st)
 {
-        struct block *b;
+        struct strata_block *b;
 
         pthread_mutex_lock(&st->lock);
         b = st->spare;
@@ -107,23 +108,47 @@ static struct block *get_block(struct strata_stream *st)
         pthread_mutex_unlock(&st->lock);
         if (!b)
                 b = malloc(sizeof(*b));
-        if (b)
+        if (b) {
                 b->len = 0;
+                b->refs = 1;
+        }
         return b;
 }
 
-static void put_block(struct strata_stream *st, struct block *b)
+static void put_block(struct strata_stream *st, struct strata_block *b)
 {
         if (!b)
                 return;
         pthread_mutex_lock(&st->lock);
-        b->next = st->spare;
-        st->spare = b;
+        if (--b->refs == 0) {
+                b->next = st->spare;
+                st->spare = b;
+        }
         pthread_mutex_unlock(&st->lock);
 }
 
+struct strata_block *strata_stream_block(struct strata_stream *st, const void *data, size_t len)
+{
+        struct strata_block *b = st->reading;
+        const uintptr_t at = (uintptr_t)data, start = b ? (uintptr_t)b->data : 0;
+
+        return b && at >= start && at - start <= b->len && len <= b->len - (at - start) ? b : NULL;
+}
+
+void strata_stream_keep(struct strata_stream *st, struct strata_block *b)
+{
+        pthread_mutex_lock(&st->lock);
+        b->refs++;
+        pthread_mutex_unlock(&st->lock);
+}
+
+void strata_stream_drop(struct strata_stream *st, struct strata_block *b)
+{
+        put_block(st, b);
+}
+
 /* Takes B, also on failure. */
-static int push(struct strata_stream *st, struct queue *q, struct block *b)
+static int push(struct strata_stream *st, struct queue *q, struct strata_block *b)
 {
         int r;
 
@@ -145,7 +170,7 @@ static int push(struct strata_stream *st, struct queue *q, struct block *b)
 }
 
 /* 1 and a block, 0 at the end, or the error of the stream. */
-static int pop(struct strata_stream *st, struct queue *q, struct block **ret)
+static int pop(struct strata_stream *st, struct queue *q, struct strata_block **ret)
 {
         int r;
 
@@ -177,6 +202,17 @@ static int end_queue(struct strata_stream *st, struct queue *q)
         pthread_cond_broadcast(&st->moved);
         pthread_mutex_unlock(&st->lock);
         return r;
+}
+
+bool strata_stream_has_room(struct strata_stream *st, size_t len)
+{
+        size_t blocks = ((st->filling ? st->filling->len : 0) + len) / BLOCK_BYTES;
+        bool ret;
+
+        pthread_mutex_lock(&st->lock);
+        ret = !st->error && st->in.n + blocks <= QUEUE_BLOCKS;
+        pthread_mutex_unlock(&st->lock);
+        return ret;
 }
 
 int strata_stream_write(struct strata_stream *st, const void *data, size_t len)
@@ -247,130 +283,100 @@ int strata_stream_error(struct strata_stream *st, const char **why)
         return r;
 }
 
-static void hex(EVP_MD_CTX *ctx, char ret[STRATA_DIGEST_MAX])
+int strata_stream_digests(struct strata_stream *st, char given[STRATA_DIGEST_MAX], char plain[STRATA_DIGEST_MAX])
 {
-        unsigned char md[EVP_MAX_MD_SIZE];
-        unsigned n = 0;
-        char *p = ret + sprintf(ret, "sha256:");
+        int n = sprintf(plain, "sha256:"), r;
 
-        EVP_DigestFinal_ex(ctx, md, &n);
-        for (unsigned i = 0; i < n && i < 32; i++)
-                p += sprintf(p, "%02x", md[i]);
-}
-
-void strata_stream_digests(struct strata_stream *st, char given[STRATA_DIGEST_MAX], char plain[STRATA_DIGEST_MAX])
-{
-        hex(st->plain, plain);
-        if (st->is_plain)
+        r = strata_digest_end(st->plain, plain + n);
+        if (r == 0 && st->is_plain)
                 memcpy(given, plain, STRATA_DIGEST_MAX);
-        else
-                hex(st->given, given);
+        else if (r == 0)
+                r = strata_digest_end(st->given, given + sprintf(given, "sha256:"));
+        return r;
 }
 
 /* Counts, hashes and hands on plain bytes; takes B. */
-static int deliver(struct strata_stream *st, struct block *b)
+static int deliver(struct strata_stream *st, struct strata_block *b)
 {
+        int r;
+
         st->plain_bytes += b->len;
         if (st->max_bytes && st->plain_bytes > st->max_bytes) {
                 put_block(st, b);
                 strata_stream_stop(st, -EFBIG, "the layer is larger, uncompressed, than the mount allows");
                 return -EFBIG;
         }
-        EVP_DigestUpdate(st->plain, b->data, b->len);
+        r = strata_digest_add(st->plain, b->data, b->len);
+        if (r < 0) {
+                put_block(st, b);
+                strata_stream_stop(st, r, NULL);
+                return r;
+        }
         return push(st, &st->out, b);
 }
 
-static bool starts_with(const struct block *b, const char *bytes, size_t len)
-{
-        return b->len >= len && memcmp(b->data, bytes, len) == 0;
-}
+/* ---- decompression: the ends of strata_unpack() ---- */
 
-static bool is_compressed(const struct block *b)
-{
-        return starts_with(b, "\x1f\x8b", 2) ||         /* gzip: RFC 1952, 2.3.1 */
-               starts_with(b, "\x28\xb5\x2f\xfd", 4) || /* Zstandard: RFC 8878, 3.1.1 */
-               (b->len >= 4 && b->data[0] >> 4 == 5 && memcmp(b->data + 1, "\x2a\x4d\x18", 3) == 0) || /* 3.1.2 */
-               starts_with(b, "\xfd\x37\x7a\x58\x5a\x00", 6) ||                                        /* xz */
-               starts_with(b, "BZh", 3);                                                               /* bzip2 */
-}
-
-static la_ssize_t feed(struct archive *a, void *data, const void **ret)
+static ssize_t more(void *data, const void **ret)
 {
         struct strata_stream *st = data;
-        int r = 1;
+        int r;
 
         put_block(st, steal_ptr(&st->feeding));
-        if (st->peeked)
-                st->feeding = steal_ptr(&st->peeked);
+        r = pop(st, &st->in, &st->feeding);
+        if (r > 0)
+                r = strata_digest_add(st->given, st->feeding->data, st->feeding->len);
         else
-                r = pop(st, &st->in, &st->feeding);
-        if (r < 0) {
-                if (a)
-                        archive_set_error(a, -r, "stopped");
-                return -1;
-        }
-        if (r == 0)
-                return 0;
-        EVP_DigestUpdate(st->given, st->feeding->data, st->feeding->len);
+                return r;
         *ret = st->feeding->data;
-        return (la_ssize_t)st->feeding->len;
+        return r < 0 ? r : (ssize_t)st->feeding->len;
 }
 
-/* What follows the compressed data belongs to the stream as given all the same. */
-static int drain(struct strata_stream *st)
+static int room(void *data, void **ret, size_t *len)
 {
+        struct strata_stream *st = data;
+
+        if (!st->making)
+                st->making = get_block(st);
+        if (!st->making)
+                return -ENOMEM;
+        *ret = st->making->data + st->making->len;
+        *len = BLOCK_BYTES - st->making->len;
+        return 0;
+}
+
+static int put(void *data, size_t len)
+{
+        struct strata_stream *st = data;
+
+        st->making->len += len;
+        return st->making->len < BLOCK_BYTES ? 0 : deliver(st, steal_ptr(&st->making));
+}
+
+/* FIRST, a block, is that of more() before its first call. */
+static void decompress(struct strata_stream *st, struct strata_block *first)
+{
+        const struct strata_unpack_ends ends = { .data = st, .more = more, .room = room, .put = put };
         const void *data;
-        la_ssize_t n;
+        ssize_t n;
+        int r;
 
-        while ((n = feed(NULL, st, &data)) > 0)
-                ;
-        return n < 0 ? -ECANCELED : 0;
-}
-
-static void decompress(struct strata_stream *st)
-{
-        static const char broken[] = "the compressed data is damaged or cut off";
-        struct archive *a = archive_read_new();
-        struct archive_entry *entry;
-        la_ssize_t n = 0;
-        int r = a ? 0 : -ENOMEM;
-
-        /* A warning would mean that libarchive lacks the library and starts a program for it. */
-        if (r == 0 &&
-            (archive_read_support_filter_gzip(a) != ARCHIVE_OK || archive_read_support_filter_zstd(a) != ARCHIVE_OK ||
-             archive_read_support_filter_xz(a) != ARCHIVE_OK || archive_read_support_filter_bzip2(a) != ARCHIVE_OK ||
-             archive_read_support_format_raw(a) != ARCHIVE_OK))
-                r = -EOPNOTSUPP;
-        if (r == 0 && (archive_read_open(a, st, NULL, feed, NULL) != ARCHIVE_OK ||
-                       archive_read_next_header(a, &entry) != ARCHIVE_OK))
-                r = -EINVAL;
-        while (r == 0) {
-                struct block *b = get_block(st);
-
-                if (!b) {
-                        r = -ENOMEM;
-                        break;
-                }
-                n = archive_read_data(a, b->data, BLOCK_BYTES);
-                if (n <= 0) {
-                        put_block(st, b);
-                        break;
-                }
-                b->len = (size_t)n;
-                r = deliver(st, b);
-        }
-        if (r == 0 && n < 0)
-                r = archive_errno(a) == ENOMEM ? -ENOMEM : -EINVAL;
-        archive_read_free(a);
+        st->feeding = first;
+        r = strata_digest_add(st->given, first->data, first->len);
         if (r == 0)
-                r = drain(st);
-        if (r < 0)
-                strata_stream_stop(st, r, r == -EINVAL ? broken : NULL); /* nothing, if it was stopped already */
+                r = strata_unpack(&ends, first->data, first->len);
+        if (r == 0 && st->making && st->making->len)
+                r = deliver(st, steal_ptr(&st->making));
+        /* What follows the compressed data belongs to the stream as given all the same. */
+        for (n = r; n == 0 && (n = more(st, &data)) > 0; n = 0)
+                ;
+        /* Nothing, if it was stopped already. */
+        if (n < 0)
+                strata_stream_stop(st, (int)n, n == -EINVAL ? "the compressed data is damaged or cut off" : NULL);
 }
 
-static void pass_on(struct strata_stream *st)
+static void pass_on(struct strata_stream *st, struct strata_block *b)
 {
-        struct block *b = steal_ptr(&st->peeked);
         int r = b ? 1 : 0;
 
         st->is_plain = true;
@@ -383,14 +389,15 @@ static void pass_on(struct strata_stream *st)
 
 void strata_stream_run(struct strata_stream *st)
 {
+        struct strata_block *first = NULL;
         const char *why;
 
-        if (pop(st, &st->in, &st->peeked) < 0)
+        if (pop(st, &st->in, &first) < 0)
                 return;
-        if (st->peeked && is_compressed(st->peeked))
-                decompress(st);
+        if (first && strata_unpack_is_compressed(first->data, first->len))
+                decompress(st, first);
         else
-                pass_on(st);
+                pass_on(st, first);
         if (strata_stream_error(st, &why) == 0)
                 (void)end_queue(st, &st->out);
 }

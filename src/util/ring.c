@@ -146,6 +146,21 @@ ssize_t strata_ring_peek(struct strata_ring *r, unsigned reader, size_t want, co
         return (ssize_t)(there < want ? there : want);
 }
 
+bool strata_ring_has(struct strata_ring *r, unsigned reader, size_t len, const void **ret)
+{
+        const struct reader *me = &r->readers[reader];
+        size_t there, at;
+
+        pthread_mutex_lock(&r->lock);
+        there = r->head - me->tail;
+        at = me->tail % r->size;
+        pthread_mutex_unlock(&r->lock);
+        if (there <= len || len > r->size - at)
+                return false;
+        *ret = r->data + at;
+        return true;
+}
+
 void strata_ring_skip(struct strata_ring *r, unsigned reader, size_t len)
 {
         pthread_mutex_lock(&r->lock);

@@ -3,6 +3,7 @@
 #ifndef STRATA_RING_H
 #define STRATA_RING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -30,6 +31,9 @@ void strata_ring_end(struct strata_ring *r, int error);
  * one piece, up to WANT bytes, where it lies. 0 at the end, or what strata_ring_end() was given.
  */
 ssize_t strata_ring_peek(struct strata_ring *r, unsigned reader, size_t want, const void **ret);
+
+/* Without waiting: true if LEN bytes, and not the last, are there for READER, in one piece. */
+bool strata_ring_has(struct strata_ring *r, unsigned reader, size_t len, const void **ret);
 
 /* Has done with LEN bytes of that. */
 void strata_ring_skip(struct strata_ring *r, unsigned reader, size_t len);
