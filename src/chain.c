@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "chain.h"
 
+#include "index.h"
 #include "mount.h"
 #include "strata.h"
 
@@ -24,13 +25,20 @@ int strata_chain_get(struct strata *s, const struct strata_info *info, struct st
                 return -ENOMEM;
         while (id) {
                 struct strata_info layer;
-                int r = strata_entry_info(s, id, &layer);
+                size_t n;
+                int r = 0;
 
-                if (r == -ENOENT || (r == 0 && chain.n == info->depth))
+                id = strata_index_descend(s->index, id, chain.lowers + chain.n, info->depth - chain.n, &n);
+                chain.n += n;
+                if (!id)
+                        break;
+                if (chain.n == info->depth)
                         r = -EUCLEAN;
+                if (r == 0)
+                        r = strata_entry_info(s, id, &layer);
                 if (r < 0) {
                         strata_chain_free(&chain);
-                        return r;
+                        return r == -ENOENT ? -EUCLEAN : r;
                 }
                 chain.lowers[chain.n++] = id;
                 id = layer.parent;

@@ -85,6 +85,22 @@ bool strata_index_get(struct strata_index *x, uint64_t id, struct strata_info *r
         return false;
 }
 
+uint64_t strata_index_descend(struct strata_index *x, uint64_t id, uint64_t *ids, size_t max, size_t *n)
+{
+        struct slot *slot;
+
+        pthread_mutex_lock(&x->lock);
+        for (*n = 0; id && *n < max; id = slot->info.parent) {
+                HASH_FIND(hh, x->slots, &id, sizeof(id), slot);
+                if (!slot)
+                        break;
+                slot->used = true;
+                ids[(*n)++] = id;
+        }
+        pthread_mutex_unlock(&x->lock);
+        return id;
+}
+
 void strata_index_put(struct strata_index *x, const struct strata_info *info, uint64_t ticket)
 {
         struct slot *slot = calloc(1, sizeof(*slot)), *old;

@@ -69,6 +69,37 @@ static void remembers_and_forgets(void **state)
         assert_int_equal(strata_index_size(x), 1);
 }
 
+static void descends_as_far_as_it_knows(void **state)
+{
+        struct strata_index *x = *state;
+        const uint64_t parents[][2] = { { 9, 7 }, { 7, 4 }, { 4, 3 }, { 2, 0 } };
+        uint64_t ids[5] = { 0 }, ticket;
+        struct strata_info info;
+        size_t n = 77;
+
+        for (size_t i = 0; i < sizeof(parents) / sizeof(*parents); i++) {
+                info = make_info(parents[i][0], "x");
+                info.parent = parents[i][1];
+                assert_false(strata_index_get(x, info.id, &info, &ticket));
+                strata_index_put(x, &info, ticket);
+        }
+        assert_int_equal(strata_index_descend(x, 9, ids, 4, &n), 3); /* which is not known */
+        assert_int_equal(n, 3);
+        assert_int_equal(ids[0], 9);
+        assert_int_equal(ids[1], 7);
+        assert_int_equal(ids[2], 4);
+        assert_int_equal(ids[3], 0);
+        assert_int_equal(strata_index_descend(x, 9, ids + 3, 2, &n), 4); /* no place */
+        assert_int_equal(n, 2);
+        assert_int_equal(ids[4], 7);
+        assert_int_equal(strata_index_descend(x, 9, ids, 0, &n), 9);
+        assert_int_equal(n, 0);
+        assert_int_equal(strata_index_descend(x, 2, ids, 5, &n), 0); /* the end */
+        assert_int_equal(n, 1);
+        assert_int_equal(strata_index_descend(x, 0, ids, 5, &n), 0);
+        assert_int_equal(n, 0);
+}
+
 static void a_miss_leaves_the_result(void **state)
 {
         struct strata_info info = make_info(9, "mine");
