@@ -4,7 +4,7 @@
 #include "keep.h"
 #include "pool.h"
 #include "takeover.h"
-#include "turn.h"
+#include "util/turn.h"
 
 #include <errno.h>
 #include <linux/fuse.h>
@@ -90,7 +90,7 @@ struct first {
 
 struct loop {
         struct sfs *sfs;
-        struct sfs_turn *turn;
+        struct strata_turn *turn;
         pthread_mutex_t lock; /* protects FIRST; a leaf lock */
         struct first *first;
 };
@@ -159,7 +159,7 @@ static void *loop_main(void *arg)
                 process(l->sfs, &f->buf);
                 free_first(f);
         }
-        while (!fuse_session_exited(se) && (mine || sfs_turn_take(l->turn))) {
+        while (!fuse_session_exited(se) && (mine || strata_turn_take(l->turn))) {
                 mine = true;
                 r = fuse_session_receive_buf(se, &buf);
                 if (r == -EINTR)
@@ -168,13 +168,13 @@ static void *loop_main(void *arg)
                         fuse_session_exit(se);
                         break;
                 }
-                work = sfs_turn_work(l->turn);
+                work = strata_turn_work(l->turn);
                 if (is_slow(l->sfs, &buf))
-                        sfs_turn_pass(l->turn, work);
+                        strata_turn_pass(l->turn, work);
                 process(l->sfs, &buf);
-                mine = sfs_turn_rest(l->turn, work);
+                mine = strata_turn_rest(l->turn, work);
         }
-        sfs_turn_end(l->turn); /* nobody is to wait for a turn that nobody gives on */
+        strata_turn_end(l->turn); /* nobody is to wait for a turn that nobody gives on */
         free(buf.mem);
         return NULL;
 }
@@ -262,7 +262,7 @@ int sfs_loop_run(struct sfs *sfs)
         unsigned n = 0;
         int r;
 
-        r = sfs_turn_new(&l.turn);
+        r = strata_turn_new(&l.turn);
         if (r < 0)
                 return r;
         pthread_mutex_init(&l.lock, NULL);
@@ -279,7 +279,7 @@ int sfs_loop_run(struct sfs *sfs)
         while ((f = take_first(&l)))
                 free_first(f);
         pthread_mutex_destroy(&l.lock);
-        sfs_turn_end(l.turn);
-        sfs_turn_free(l.turn);
+        strata_turn_end(l.turn);
+        strata_turn_free(l.turn);
         return r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "turn.h"
+#include "util/turn.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -18,7 +18,7 @@ struct waiter {
         bool chosen; /* the turn is this one's */
 };
 
-struct sfs_turn {
+struct strata_turn {
         /*
          * Odd while the holder is at work, even while it receives. It only grows, so who was passed over finds another
          * number, and never takes the work of a later holder for its own.
@@ -35,7 +35,7 @@ struct sfs_turn {
 };
 
 /* The turn becomes somebody's, or free. With LOCK held. */
-static void hand_over(struct sfs_turn *t)
+static void hand_over(struct strata_turn *t)
 {
         struct waiter *w = t->waiters;
 
@@ -48,14 +48,14 @@ static void hand_over(struct sfs_turn *t)
 }
 
 /* Ends WORK on behalf of the turn; true for the one who may do with the turn as it likes. */
-static bool end_work(struct sfs_turn *t, uint64_t work)
+static bool end_work(struct strata_turn *t, uint64_t work)
 {
         uint_fast64_t expected = work;
 
         return atomic_compare_exchange_strong(&t->work, &expected, work + 1);
 }
 
-void sfs_turn_pass(struct sfs_turn *t, uint64_t work)
+void strata_turn_pass(struct strata_turn *t, uint64_t work)
 {
         if (!end_work(t, work))
                 return;
@@ -64,12 +64,12 @@ void sfs_turn_pass(struct sfs_turn *t, uint64_t work)
         pthread_mutex_unlock(&t->lock);
 }
 
-bool sfs_turn_rest(struct sfs_turn *t, uint64_t work)
+bool strata_turn_rest(struct strata_turn *t, uint64_t work)
 {
         return end_work(t, work);
 }
 
-bool sfs_turn_take(struct sfs_turn *t)
+bool strata_turn_take(struct strata_turn *t)
 {
         struct waiter w = { .wake = PTHREAD_COND_INITIALIZER };
         bool ret;
@@ -89,7 +89,7 @@ bool sfs_turn_take(struct sfs_turn *t)
         return ret;
 }
 
-uint64_t sfs_turn_work(struct sfs_turn *t)
+uint64_t strata_turn_work(struct strata_turn *t)
 {
         uint64_t work = atomic_fetch_add(&t->work, 1) + 1;
 
@@ -105,7 +105,7 @@ uint64_t sfs_turn_work(struct sfs_turn *t)
 }
 
 /* Sleeps until there is something to watch; false at the end. */
-static bool sleep_deep(struct sfs_turn *t)
+static bool sleep_deep(struct strata_turn *t)
 {
         bool ret;
 
@@ -120,7 +120,7 @@ static bool sleep_deep(struct sfs_turn *t)
 static void *watch(void *arg)
 {
         const struct timespec slow = { .tv_nsec = SLOW_NS };
-        struct sfs_turn *t = arg;
+        struct strata_turn *t = arg;
         uint64_t last = 0, now;
         unsigned idle = 0;
 
@@ -129,7 +129,7 @@ static void *watch(void *arg)
                 now = atomic_load(&t->work);
                 idle = now == last ? idle + 1 : 0;
                 if (now % 2 && now == last) {
-                        sfs_turn_pass(t, now);
+                        strata_turn_pass(t, now);
                 } else if (idle >= LOOKS_IDLE) {
                         idle = 0;
                         atomic_store(&t->watched, false);
@@ -141,9 +141,9 @@ static void *watch(void *arg)
         return NULL;
 }
 
-int sfs_turn_new(struct sfs_turn **ret)
+int strata_turn_new(struct strata_turn **ret)
 {
-        struct sfs_turn *t = calloc(1, sizeof(*t));
+        struct strata_turn *t = calloc(1, sizeof(*t));
         int r;
 
         if (!t)
@@ -161,7 +161,7 @@ int sfs_turn_new(struct sfs_turn **ret)
         return 0;
 }
 
-void sfs_turn_end(struct sfs_turn *t)
+void strata_turn_end(struct strata_turn *t)
 {
         pthread_mutex_lock(&t->lock);
         t->end = true;
@@ -172,7 +172,7 @@ void sfs_turn_end(struct sfs_turn *t)
         pthread_mutex_unlock(&t->lock);
 }
 
-void sfs_turn_free(struct sfs_turn *t)
+void strata_turn_free(struct strata_turn *t)
 {
         pthread_join(t->watcher, NULL);
         pthread_cond_destroy(&t->look);

@@ -8,33 +8,33 @@
  * So between two requests that are received one after the other lies no more than a few milliseconds of the first,
  * whatever that one waits for.
  */
-#ifndef SFS_TURN_H
-#define SFS_TURN_H
+#ifndef STRATA_TURN_H
+#define STRATA_TURN_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct sfs_turn;
+struct strata_turn;
 
 /* Starts the watching thread as well. 0 or -errno. */
-int sfs_turn_new(struct sfs_turn **ret);
+int strata_turn_new(struct strata_turn **ret);
 
-/* After sfs_turn_end(), once nobody is in a function of this page. */
-void sfs_turn_free(struct sfs_turn *t);
+/* After strata_turn_end(), once nobody is in a function of this page. */
+void strata_turn_free(struct strata_turn *t);
 
 /* Waits for the turn. False: there will be none any more. */
-bool sfs_turn_take(struct sfs_turn *t);
+bool strata_turn_take(struct strata_turn *t);
 
 /* The holder has received something and begins to work on it. Returns a number for the two below. */
-uint64_t sfs_turn_work(struct sfs_turn *t);
+uint64_t strata_turn_work(struct strata_turn *t);
 
 /* Gives the turn to another thread, before the work is done. Only the first call, and only in time, does anything. */
-void sfs_turn_pass(struct sfs_turn *t, uint64_t work);
+void strata_turn_pass(struct strata_turn *t, uint64_t work);
 
 /* The work is done. True if the turn is still the caller's; else to be taken anew. */
-bool sfs_turn_rest(struct sfs_turn *t, uint64_t work);
+bool strata_turn_rest(struct strata_turn *t, uint64_t work);
 
-/* From now on sfs_turn_take() returns false, at once. Whoever has the turn may call it, and whoever has not. */
-void sfs_turn_end(struct sfs_turn *t);
+/* From now on strata_turn_take() returns false, at once. Whoever has the turn may call it, and whoever has not. */
+void strata_turn_end(struct strata_turn *t);
 
 #endif
