@@ -111,6 +111,27 @@ static void free_first(struct first *f)
         free(f);
 }
 
+/* Only to end a read(2): see sfs_loop_wake(). */
+static void wake(int sig)
+{
+        (void)sig;
+}
+
+/* By this thread's mask alone: who waits for requests takes the signal, nobody else. */
+static void accept_wake(void)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SFS_LOOP_WAKE);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+void sfs_loop_wake(void)
+{
+        (void)kill(getpid(), SFS_LOOP_WAKE);
+}
+
 static void *loop_main(void *arg)
 {
         struct loop *l = arg;
@@ -119,6 +140,7 @@ static void *loop_main(void *arg)
         struct first *f;
         int r;
 
+        accept_wake();
         while ((f = take_first(l))) {
                 process(l->sfs, &f->buf);
                 free_first(f);
@@ -221,6 +243,7 @@ static int take_over(struct loop *l)
 
 int sfs_loop_run(struct sfs *sfs)
 {
+        const struct sigaction action = { .sa_handler = wake };
         struct loop l = { .sfs = sfs };
         pthread_t threads[THREADS];
         struct first *f;
@@ -228,6 +251,7 @@ int sfs_loop_run(struct sfs *sfs)
         int r;
 
         pthread_mutex_init(&l.lock, NULL);
+        (void)sigaction(SFS_LOOP_WAKE, &action, NULL);
         r = take_over(&l);
         while (n < THREADS && r == 0) {
                 r = -pthread_create(&threads[n], NULL, loop_main, &l);
