@@ -2,6 +2,7 @@
 #include "loop.h"
 
 #include "keep.h"
+#include "label.h"
 #include "pool.h"
 #include "takeover.h"
 
@@ -132,11 +133,26 @@ void sfs_loop_wake(void)
         (void)kill(getpid(), SFS_LOOP_WAKE);
 }
 
+/*
+ * Has the kernel find the pages of BUF behind its first USED bytes, as far as requests whose caller must not notice our
+ * death reach: a label's value. Where it has to make one while it copies a request and we are being killed, it answers
+ * that request with EIO (fs/fuse/dev.c, fuse_dev_do_read()) instead of handing it to the next worker.
+ */
+static void touch_pages(struct fuse_buf *buf, size_t used)
+{
+        const size_t page = 4096, end = STRATA_LABEL_MAX + 2 * page;
+        volatile char *mem = buf->mem;
+
+        for (size_t at = used + page; at < end; at += page)
+                mem[at] = 0;
+}
+
 static void *loop_main(void *arg)
 {
         struct loop *l = arg;
         struct fuse_session *se = l->sfs->se;
         struct fuse_buf buf = { .mem = NULL };
+        bool touched = false;
         struct first *f;
         int r;
 
@@ -153,6 +169,9 @@ static void *loop_main(void *arg)
                         fuse_session_exit(se);
                         break;
                 }
+                if (!touched)
+                        touch_pages(&buf, (size_t)r);
+                touched = true;
                 process(l->sfs, &buf);
         }
         free(buf.mem);

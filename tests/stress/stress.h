@@ -60,7 +60,7 @@ struct entry {
 struct hold {
         uint64_t id; /* 0: free */
         bool writer;
-        bool left; /* its mount was left by a commit: it keeps nobody from anything */
+        bool left; /* its mount was left by a commit */
         bool bind;
         int fd;
 };
