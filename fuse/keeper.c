@@ -21,6 +21,8 @@
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +43,8 @@ struct keeper {
         int signal_fd;
         char program[PATH_MAX]; /* where it is installed */
         char resume[64];        /* the argument for its successor */
+
+        dev_t dev; /* of the mount; 0: not known */
 
         int worker_pidfd; /* of the worker that was started last */
         int pipe;         /* from it */
@@ -143,9 +147,22 @@ static bool is_unmounted(struct keeper *k)
         return poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
 }
 
+/*
+ * The device of what is mounted at the mount point; asks no file system. A mount that another namespace has a copy of
+ * lives on, and what is at the mount point then may be somebody else's.
+ */
+static dev_t mounted_device(const struct keeper *k)
+{
+        struct statx stx;
+
+        if (statx(AT_FDCWD, k->o->mountpoint, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, 0, &stx) < 0)
+                return 0;
+        return makedev(stx.stx_dev_major, stx.stx_dev_minor);
+}
+
 static void unmount(struct keeper *k)
 {
-        if (!is_unmounted(k))
+        if (!is_unmounted(k) && mounted_device(k) == k->dev)
                 (void)umount2(k->o->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
@@ -370,6 +387,7 @@ int sfs_keeper_run(struct sfs_options *o, const struct sfs_host *host)
         r = sfs_devfuse_mount(o, &k.fuse_fd, &why);
         if (r < 0)
                 return sfs_complain(why, r);
+        k.dev = mounted_device(&k);
         if (!kernel_can(k.fuse_fd)) {
                 struct sfs_host alone = *host;
 
@@ -394,6 +412,7 @@ int sfs_keeper_resume(struct sfs_options *o, const struct sfs_host *host)
         struct keeper k;
 
         keeper_init(&k, o, host);
+        k.dev = mounted_device(&k);
         k.fuse_fd = o->resume_fuse;
         k.keep_fd = o->resume_keep;
         k.was_ready = true;

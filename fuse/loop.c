@@ -2,6 +2,7 @@
 #include "loop.h"
 
 #include "keep.h"
+#include "label.h"
 #include "pool.h"
 #include "takeover.h"
 #include "util/turn.h"
@@ -145,12 +146,61 @@ static bool is_slow(struct sfs *sfs, const struct fuse_buf *buf)
         }
 }
 
+/* Only to end a read(2): see sfs_loop_wake(). */
+static void wake(int sig)
+{
+        (void)sig;
+}
+
+/*
+ * HOW: SIG_BLOCK or SIG_UNBLOCK, for this thread. Only who receives lets the signal in: the kernel picks one thread of
+ * those that would take it, and goes on picking the same one.
+ */
+static void mask_wake(int how)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SFS_LOOP_WAKE);
+        pthread_sigmask(how, &set, NULL);
+}
+
+/* Waits for the turn. False: there will be none any more. */
+static bool take_turn(struct loop *l)
+{
+        bool ret;
+
+        mask_wake(SIG_BLOCK);
+        ret = strata_turn_take(l->turn);
+        mask_wake(SIG_UNBLOCK);
+        return ret;
+}
+
+void sfs_loop_wake(void)
+{
+        (void)kill(getpid(), SFS_LOOP_WAKE);
+}
+
+/*
+ * Has the kernel find the pages of BUF behind its first USED bytes, as far as requests whose caller must not notice our
+ * death reach: a label's value. Where it has to make one while it copies a request and we are being killed, it answers
+ * that request with EIO (fs/fuse/dev.c, fuse_dev_do_read()) instead of handing it to the next worker.
+ */
+static void touch_pages(struct fuse_buf *buf, size_t used)
+{
+        const size_t page = 4096, end = STRATA_LABEL_MAX + 2 * page;
+        volatile char *mem = buf->mem;
+
+        for (size_t at = used + page; at < end; at += page)
+                mem[at] = 0;
+}
+
 static void *loop_main(void *arg)
 {
         struct loop *l = arg;
         struct fuse_session *se = l->sfs->se;
         struct fuse_buf buf = { .mem = NULL };
-        bool mine = false;
+        bool mine = false, touched = false;
         struct first *f;
         uint64_t work;
         int r;
@@ -159,7 +209,7 @@ static void *loop_main(void *arg)
                 process(l->sfs, &f->buf);
                 free_first(f);
         }
-        while (!fuse_session_exited(se) && (mine || strata_turn_take(l->turn))) {
+        while (!fuse_session_exited(se) && (mine || take_turn(l))) {
                 mine = true;
                 r = fuse_session_receive_buf(se, &buf);
                 if (r == -EINTR)
@@ -168,6 +218,9 @@ static void *loop_main(void *arg)
                         fuse_session_exit(se);
                         break;
                 }
+                if (!touched)
+                        touch_pages(&buf, (size_t)r);
+                touched = true;
                 work = strata_turn_work(l->turn);
                 if (is_slow(l->sfs, &buf))
                         strata_turn_pass(l->turn, work);
@@ -256,6 +309,7 @@ static int take_over(struct loop *l)
 
 int sfs_loop_run(struct sfs *sfs)
 {
+        const struct sigaction action = { .sa_handler = wake };
         struct loop l = { .sfs = sfs };
         pthread_t threads[THREADS];
         struct first *f;
@@ -266,6 +320,7 @@ int sfs_loop_run(struct sfs *sfs)
         if (r < 0)
                 return r;
         pthread_mutex_init(&l.lock, NULL);
+        (void)sigaction(SFS_LOOP_WAKE, &action, NULL);
         r = take_over(&l);
         while (n < THREADS && r == 0) {
                 r = -pthread_create(&threads[n], NULL, loop_main, &l);

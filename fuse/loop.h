@@ -8,11 +8,20 @@
 
 #include "sfs.h"
 
+#include <signal.h>
+
 /*
  * Serves until the connection ends or the session exits. With a keeper: the first worker's INIT is kept, a later one is
  * fed with it, and has the kernel hand out again what the last one had not answered. 0 or -errno.
  */
 int sfs_loop_run(struct sfs *sfs);
+
+/*
+ * To be called over and over once the session exits, until the loop has ended: one of its threads that wait for a
+ * request looks up. Needed where the connection lives on without our mount.
+ */
+void sfs_loop_wake(void);
+#define SFS_LOOP_WAKE SIGRTMIN /* blocked everywhere else */
 
 /* The number of the request that this thread is at, as the kernel gave it first; 0 outside a request. */
 uint64_t sfs_loop_unique(void);

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attach.h"
-#include "attr.h"
-#include "busy.h"
-#include "commit.h"
-#include "keep.h"
+#include "change.h"
 #include "log.h"
 #include "loop.h"
 #include "metrics.h"
@@ -13,76 +10,39 @@
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
-#include "remove.h"
-#include "rename.h"
-#include "show.h"
-#include "store.h"
 #include "strata.h"
 #include "takeover.h"
-#include "util/cleanup.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 
 /* ---- commit, rename and removal: directly where nothing is mounted, else as a job ---- */
 
-#define INTERRUPTIONS_MAX 100 /* in a row */
-#define UNMOUNTS_MAX 3
-
-enum change {
-        COMMIT,
-        RENAME,
-        EXCHANGE,
-        REMOVE,
-};
-
 static const enum strata_verb verb_of[] = {
-        [COMMIT] = STRATA_VERB_COMMIT,
-        [RENAME] = STRATA_VERB_RENAME,
-        [EXCHANGE] = STRATA_VERB_RENAME,
-        [REMOVE] = STRATA_VERB_REMOVE,
-};
-
-struct change_job {
-        struct sfs_job job; /* first */
-        struct sfs *sfs;
-        fuse_req_t req;
-        enum change change;
-        struct timespec start;
-        struct strata_info info; /* of the entry that is changed */
-        enum strata_kind to;     /* of commit and rename */
-        char newname[STRATA_NAME_MAX + 1];
-        struct sfs_move *move;
-        struct sfs_move *other_move; /* of exchange: of the entry called NEWNAME */
-        struct sfs_note *note;       /* for the next worker; NULL without a keeper */
-        bool already;                /* a worker before carried it out, but for what follows the store's part */
-        bool claimed, late; /* LATE: by the job, so that the attributes are taken back once more before it goes on */
-        bool mounted;       /* fs/ is mounted: at the claim, and in the end */
-        int result;
-        char why[1024];
+        [SFS_COMMIT] = STRATA_VERB_COMMIT,
+        [SFS_RENAME] = STRATA_VERB_RENAME,
+        [SFS_EXCHANGE] = STRATA_VERB_RENAME,
+        [SFS_REMOVE] = STRATA_VERB_REMOVE,
 };
 
 static const enum sfs_note_op note_of[] = {
-        [COMMIT] = SFS_NOTE_COMMIT,
-        [RENAME] = SFS_NOTE_RENAME,
-        [EXCHANGE] = SFS_NOTE_EXCHANGE,
-        [REMOVE] = SFS_NOTE_RMDIR,
+        [SFS_COMMIT] = SFS_NOTE_COMMIT,
+        [SFS_RENAME] = SFS_NOTE_RENAME,
+        [SFS_EXCHANGE] = SFS_NOTE_EXCHANGE,
+        [SFS_REMOVE] = SFS_NOTE_RMDIR,
 };
 
 /*
  * Of a change that a dead worker was at: true if it had carried it out. The kernel holds the locks of the folders since
  * then, so that nobody else moved anything there.
  */
-static bool was_carried_out(struct change_job *c)
+static bool was_carried_out(struct sfs_change *c)
 {
         struct strata_info info;
 
-        if (c->change == REMOVE)
+        if (c->change == SFS_REMOVE)
                 return c->note->id && c->note->id != c->info.id;
         if (strata_entry_info(c->sfs->store, c->note->id, &info) < 0 || info.kind != c->to ||
             strcmp(info.name, c->newname) != 0)
@@ -92,7 +52,7 @@ static bool was_carried_out(struct change_job *c)
 }
 
 /* Notes what C is about for the next worker, or finds what the last one noted. */
-static void begin_note(struct change_job *c)
+static void begin_note(struct sfs_change *c)
 {
         bool resumed;
         uint64_t other;
@@ -109,13 +69,13 @@ static void begin_note(struct change_job *c)
         c->note->to = c->to;
         snprintf(c->note->name, sizeof(c->note->name), "%s", c->info.name);
         snprintf(c->note->newname, sizeof(c->note->newname), "%s", c->newname);
-        if (c->change == EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &other) == 0)
+        if (c->change == SFS_EXCHANGE && strata_entry_find(c->sfs->store, c->to, c->newname, &other) == 0)
                 c->note->other = other;
         sfs_keep_publish(c->note, sfs_loop_unique());
 }
 
 /* Of an exchange: the entry that the kernel knows as NEWNAME. */
-static bool other_id(struct change_job *c, uint64_t *id)
+static bool other_id(struct sfs_change *c, uint64_t *id)
 {
         if (!c->note)
                 return strata_entry_find(c->sfs->store, c->to, c->newname, id) == 0;
@@ -123,195 +83,38 @@ static bool other_id(struct change_job *c, uint64_t *id)
         return *id;
 }
 
-static void begin_move(struct change_job *c)
+static void begin_move(struct sfs_change *c)
 {
         uint64_t other;
 
-        if (c->change == REMOVE || !c->info.id)
+        if (c->change == SFS_REMOVE || !c->info.id)
                 return;
         c->move = sfs_moves_begin(c->sfs, c->info.kind, c->info.name, c->info.id);
-        if (c->change == EXCHANGE && other_id(c, &other))
+        if (c->change == SFS_EXCHANGE && other_id(c, &other))
                 c->other_move = sfs_moves_begin(c->sfs, c->to, c->newname, other);
 }
 
 /* Whether a mount stays at the other one of an exchange is not known: it may. */
-static void end_move(struct change_job *c)
+static void end_move(struct sfs_change *c)
 {
         sfs_moves_end(c->sfs, c->move, c->mounted && c->result == 0);
         sfs_moves_end(c->sfs, c->other_move, c->result == 0);
 }
 
-static void set_why(struct change_job *c, const char *why)
-{
-        if (why)
-                snprintf(c->why, sizeof(c->why), "%s", why);
-}
-
-/* The engine's part. */
-static int apply(struct change_job *c)
-{
-        struct strata *s = c->sfs->store;
-        const char *why = NULL;
-        int r;
-
-        if (c->already)
-                return strata_store_sync_dir(s, s->kind_fd[c->to]);
-        if (c->change == COMMIT)
-                r = strata_commit(s, c->info.name, c->newname, &why);
-        else if (c->change == RENAME)
-                r = strata_rename(s, c->info.kind, c->info.name, c->newname, &why);
-        else if (c->change == EXCHANGE)
-                r = strata_exchange(s, c->info.kind, c->info.name, c->newname, &why);
-        else
-                r = strata_remove(s, c->info.kind, c->info.name, &why);
-        set_why(c, why);
-        return r;
-}
-
-static void describe_busy(struct change_job *c, const char *path, const char *what, bool writers)
-{
-        struct strata_buf who = STRATA_BUF_INIT;
-        dev_t dev;
-
-        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, writers, &who) == 0)
-                strata_busy_elsewhere(dev, &who);
-        snprintf(c->why, sizeof(c->why), "%s: %s; end or close that first", what, who.len ? who.data : "by the kernel");
-        strata_buf_free(&who);
-}
-
-/* A mount that a dead worker was just making or taking down goes with that worker's last thread. */
-static int lives_on(struct sfs *sfs, uint64_t id)
-{
-        int ret = strata_mount_lives_on(sfs->store, id);
-
-        for (unsigned tries = 0; ret > 0 && sfs_takeover_pause(sfs, tries); tries++)
-                ret = strata_mount_lives_on(sfs->store, id);
-        return ret;
-}
-
-/* An active snapshot that is not mounted at its fs/: nobody may be at work in a mount that lives on elsewhere. */
-static int apply_bare(struct change_job *c)
-{
-        bool matters = !c->already && c->info.kind == STRATA_ACTIVE && (c->change == COMMIT || c->change == REMOVE);
-        int r = matters && c->info.id ? lives_on(c->sfs, c->info.id) : 0;
-
-        if (r > 0) {
-                set_why(c,
-                        "a mount of it from an earlier run of this program, or one that was unmounted lazily, is still "
-                        "used by some process; end that process first");
-                return -EBUSY;
-        }
-        return r < 0 ? r : apply(c);
-}
-
-/* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
-static int commit_mounted(struct change_job *c, const char *path)
-{
-        struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : strata_mount_freeze(s, path);
-        dev_t dev;
-
-        if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
-                c->mounted = false; /* unmounted by somebody else */
-                return apply_bare(c);
-        }
-        if (r < 0) {
-                if (r == -EBUSY)
-                        describe_busy(c, path, "a file below fs/ is open for writing", true);
-                return r;
-        }
-        r = apply(c);
-        if (r < 0 && c->already)
-                return r;
-        if (r < 0) {
-                (void)strata_mount_thaw(s, path);
-                return r;
-        }
-        for (unsigned tries = 0; tries < UNMOUNTS_MAX && c->mounted; tries++) {
-                r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, MNT_DETACH);
-                c->mounted = r < 0 && r != -EINVAL;
-        }
-        if (!c->mounted) /* else it stays, frozen, until it is idle */
-                strata_mount_left(s, c->info.id);
-        return 0;
-}
-
-static int remove_mounted(struct change_job *c, const char *path)
-{
-        struct strata_buf who = STRATA_BUF_INIT;
-        int keep, r;
-        dev_t dev;
-
-        if (c->info.kind == STRATA_COMMITTED && strata_entry_has_children(c->sfs->store, c->info.id) > 0)
-                return apply(c); /* which refuses, with the reason */
-        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) {
-                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
-                strata_buf_free(&who);
-                return -EBUSY;
-        }
-        if (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who)) {
-                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
-                strata_buf_free(&who);
-                return -EBUSY;
-        }
-        keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
-        if (r == -EBUSY)
-                describe_busy(c, path, "its fs/ is in use", false);
-        if (r == -EINVAL) {
-                c->mounted = false; /* unmounted by somebody else */
-                r = apply_bare(c);
-        } else if (r == 0) {
-                c->mounted = false;
-                if (c->info.kind == STRATA_ACTIVE)
-                        strata_mount_left(c->sfs->store, c->info.id);
-                r = apply(c);
-        }
-        sfs_mounts_let_go(keep);
-        return r;
-}
-
-static int change_once(struct change_job *c)
-{
-        cleanup_free char *path = sfs_fs_path(c->sfs, &c->info);
-
-        if (!path)
-                return -ENOMEM;
-        if (c->mounted && c->change == COMMIT)
-                return commit_mounted(c, path);
-        if (c->mounted && c->change == REMOVE)
-                return remove_mounted(c, path);
-        return c->mounted ? apply(c) : apply_bare(c);
-}
-
-/*
- * A change that was interrupted has changed nothing, and is done again. The caller must not be told: the kernel takes
- * EINTR for "not known", and drops the name and what is mounted below (fs/fuse/dir.c, fuse_rename_common(),
- * fuse_rmdir()).
- */
-static int change(struct change_job *c, int (*once)(struct change_job *))
-{
-        int r = -EINTR;
-
-        for (unsigned tries = 0; tries < INTERRUPTIONS_MAX && r == -EINTR; tries++)
-                r = once(c);
-        return r == -EINTR ? -EIO : r;
-}
-
 static void run_change(struct sfs_job *job)
 {
-        struct change_job *c = (struct change_job *)job;
+        struct sfs_change *c = (struct sfs_change *)job;
 
         if (!c->claimed) {
                 enum sfs_claim claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
 
                 if (claim == SFS_CLAIM_IMPORT) {
-                        set_why(c, "a layer is just being imported into it; wait for that, or end it");
+                        sfs_change_why(c, "a layer is just being imported into it; wait for that, or end it");
                         c->result = -EBUSY;
                         return;
                 }
                 if (claim == SFS_CLAIM_BUSY) {
-                        set_why(c, "its fs/ is just being mounted or released, or the program ends; try again");
+                        sfs_change_why(c, "its fs/ is just being mounted or released, or the program ends; try again");
                         c->result = -EBUSY;
                         return;
                 }
@@ -319,19 +122,19 @@ static void run_change(struct sfs_job *job)
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
                 return;
         }
-        c->result = change(c, change_once);
+        c->result = sfs_change_carry_out(c);
 }
 
 static const char *const operation_of[] = {
-        [COMMIT] = "rename",
-        [RENAME] = "rename",
-        [EXCHANGE] = "rename",
-        [REMOVE] = "rmdir",
+        [SFS_COMMIT] = "rename",
+        [SFS_RENAME] = "rename",
+        [SFS_EXCHANGE] = "rename",
+        [SFS_REMOVE] = "rmdir",
 };
 
 static void done_change(struct sfs_job *job)
 {
-        struct change_job *c = (struct change_job *)job;
+        struct sfs_change *c = (struct sfs_change *)job;
         struct sfs *sfs = c->sfs;
 
         if (c->late) {
@@ -344,7 +147,7 @@ static void done_change(struct sfs_job *job)
         strata_metrics_count(sfs->store->metrics, verb_of[c->change], c->start, c->result);
         if (c->result < 0)
                 sfs_op_log_failure(sfs, operation_of[c->change], SFS_SLOT_FOLDER + (uint64_t)c->info.kind, c->info.name,
-                                   SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == REMOVE ? NULL : c->newname,
+                                   SFS_SLOT_FOLDER + (uint64_t)c->to, c->change == SFS_REMOVE ? NULL : c->newname,
                                    c->result, c->why[0] ? c->why : NULL);
         end_move(c);
         fuse_reply_err(c->req, abs(c->result));
@@ -355,7 +158,7 @@ static void done_change(struct sfs_job *job)
 }
 
 /* Carries the change out: at once if nothing is mounted at the entry, otherwise by a job on the inner side. */
-static void start_change(struct change_job *c)
+static void start_change(struct sfs_change *c)
 {
         enum sfs_claim claim = SFS_CLAIM_BARE;
 
@@ -363,7 +166,7 @@ static void start_change(struct change_job *c)
         c->job.done = done_change;
         c->start = strata_metrics_start();
         begin_note(c);
-        if (c->already && c->change == REMOVE) {
+        if (c->already && c->change == SFS_REMOVE) {
                 c->info.id = 0;
                 done_change(&c->job);
                 return;
@@ -376,11 +179,11 @@ static void start_change(struct change_job *c)
                 c->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
         }
-        if (claim == SFS_CLAIM_BARE && c->info.kind == STRATA_ACTIVE && c->info.id &&
-            (c->change == COMMIT || c->change == REMOVE) && strata_mount_was_left(c->sfs->store, c->info.id))
+        if (claim == SFS_CLAIM_BARE && sfs_change_minds_others(c) && strata_mount_was_left(c->sfs->store, c->info.id))
                 claim = SFS_CLAIM_BUSY; /* to be looked at on the inner side */
-        if (claim == SFS_CLAIM_BARE || (claim == SFS_CLAIM_MOUNTED && (c->change == RENAME || c->change == EXCHANGE))) {
-                c->result = change(c, apply);
+        if (claim == SFS_CLAIM_BARE ||
+            (claim == SFS_CLAIM_MOUNTED && (c->change == SFS_RENAME || c->change == SFS_EXCHANGE))) {
+                c->result = sfs_change_apply(c);
                 done_change(&c->job);
                 return;
         }
@@ -388,9 +191,10 @@ static void start_change(struct change_job *c)
         sfs_pool_submit(c->sfs->pool, SFS_LANE_CHANGE, &c->job);
 }
 
-static struct change_job *new_change(fuse_req_t req, enum change change, enum strata_kind kind, const char *name)
+static struct sfs_change *new_change(fuse_req_t req, enum sfs_change_kind change, enum strata_kind kind,
+                                     const char *name)
 {
-        struct change_job *c = calloc(1, sizeof(*c));
+        struct sfs_change *c = calloc(1, sizeof(*c));
         int r;
 
         if (!c) {
@@ -415,26 +219,27 @@ static struct change_job *new_change(fuse_req_t req, enum change change, enum st
 void sfs_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
         enum strata_kind kind;
-        struct change_job *c;
+        struct sfs_change *c;
 
         if (!sfs_node_is_folder(parent, &kind)) {
                 fuse_reply_err(req, -sfs_op_refuse(sfs_of(req), "rmdir", parent, name));
                 return;
         }
-        c = new_change(req, REMOVE, kind, name);
+        c = new_change(req, SFS_REMOVE, kind, name);
         if (c)
                 start_change(c);
 }
 
 /* What a rename between two folders is, or why it is none. */
-static int choose_change(enum strata_kind from, enum strata_kind to, unsigned flags, enum change *ret, const char **why)
+static int choose_change(enum strata_kind from, enum strata_kind to, unsigned flags, enum sfs_change_kind *ret,
+                         const char **why)
 {
         if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
                 *why = "only RENAME_NOREPLACE and RENAME_EXCHANGE are known here";
                 return -EINVAL;
         }
         if (from == to) {
-                *ret = flags & RENAME_EXCHANGE ? EXCHANGE : RENAME;
+                *ret = flags & RENAME_EXCHANGE ? SFS_EXCHANGE : SFS_RENAME;
                 return 0;
         }
         *why = "only an active snapshot can be moved to snapshots/; a committed one stays, a view can't be committed";
@@ -443,7 +248,7 @@ static int choose_change(enum strata_kind from, enum strata_kind to, unsigned fl
         *why = "only entries of the same folder can change names";
         if (flags & RENAME_EXCHANGE)
                 return -EPERM;
-        *ret = COMMIT;
+        *ret = SFS_COMMIT;
         return 0;
 }
 
@@ -452,8 +257,8 @@ void sfs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 {
         struct sfs *sfs = sfs_of(req);
         enum strata_kind from = STRATA_ACTIVE, to = STRATA_ACTIVE;
-        enum change change = RENAME;
-        struct change_job *c;
+        enum sfs_change_kind change = SFS_RENAME;
+        struct sfs_change *c;
         const char *why = NULL;
         int r;
 

@@ -130,6 +130,8 @@ static void done_first(struct sfs_job *job)
 /* Takes the mount down while requests are still served. */
 static void take_down(struct session *x)
 {
+        const struct timespec pause = { .tv_nsec = 5000000 };
+
         sfs_attach_shutdown(x->sfs.attach);
         if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
                 /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
@@ -137,6 +139,12 @@ static void take_down(struct session *x)
                 (void)umount2(x->sfs.mnt, MNT_DETACH | UMOUNT_NOFOLLOW);
         }
         fuse_session_exit(x->sfs.se);
+        /* Where another mount namespace has a copy of the mount, the connection lives on, and nothing ends the reads.
+         */
+        while (!atomic_load(&x->ending)) {
+                sfs_loop_wake();
+                nanosleep(&pause, NULL);
+        }
 }
 
 static void *control_main(void *arg)
@@ -171,6 +179,7 @@ static void block_signals(void)
         sigaddset(&set, SIGINT);
         sigaddset(&set, SIGHUP);
         sigaddset(&set, SIGUSR1); /* wakes the control thread at the end */
+        sigaddset(&set, SFS_LOOP_WAKE);
         sigaddset(&set, SIGPIPE);
         pthread_sigmask(SIG_BLOCK, &set, NULL);
 }

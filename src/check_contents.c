@@ -5,6 +5,7 @@
 #include "index.h"
 #include "label.h"
 #include "link.h"
+#include "mount.h"
 #include "strata.h"
 #include "trash.h"
 #include "usage.h"
@@ -155,14 +156,18 @@ static void check_import(struct strata *s, struct strata_check *c, int dirfd, co
         strata_op_end(s, &op);
 }
 
-/* A commit takes this mark away after its step; of a snapshot it says nothing. */
+/*
+ * A commit takes this mark away after its step, unless processes are still in the mount: then it keeps the snapshot
+ * from being removed. Without them it says nothing.
+ */
 static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
 {
         int r = STRATA_CHECK_LEFT;
         struct strata_op op;
         uint64_t id;
 
-        if (l->place->kind == STRATA_ACTIVE || strata_op_begin(s, &op, l->rec->id) < 0)
+        if (l->place->kind == STRATA_ACTIVE || strata_mount_lives_on(s, l->rec->id) ||
+            strata_op_begin(s, &op, l->rec->id) < 0)
                 return;
         if (strata_entry_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))

@@ -152,6 +152,12 @@ void strata_mount_left(struct strata *s, uint64_t id)
                 atomic_store(&s->rubbish, true); /* the mark stays, where a sweep may have to look at it */
 }
 
+void strata_mount_committed(struct strata *s, uint64_t id)
+{
+        if (strata_mount_lives_on(s, id) == 0)
+                strata_mount_left(s, id);
+}
+
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
 {
         bool sync = n && s->config.volatile_mounts && s->config.durable;

@@ -97,22 +97,29 @@ void strata_mount_forget_cut(struct strata *s, uint64_t id);
 void strata_mount_forget_marks(struct strata *s);
 
 /*
- * True if active snapshot ID is marked as mounted, now or by a program that was killed, or that can't be told. Any
- * thread may ask.
+ * True if snapshot ID is marked as mounted, or that can't be told: now, by a program that was killed, or before its
+ * commit and processes were in it. Any thread may ask.
  */
 bool strata_mount_was_left(struct strata *s, uint64_t id);
 
 /*
- * 1 if a mount of active snapshot ID lives on in some process, off the tree: its program was killed, or somebody
- * unmounted it lazily; 0; -errno if that can't be told. Not to be asked while it is mounted. Moves the working
- * directory as strata_mount_attach() does.
+ * 1 if a mount that snapshot ID had while it was active lives on in some process, off the tree: its program was
+ * killed, somebody unmounted it lazily, or it was committed meanwhile; 0; -errno if that can't be told. Not to be asked
+ * while it is mounted. Moves the working directory as strata_mount_attach() does.
  */
 int strata_mount_lives_on(struct strata *s, uint64_t id);
 
 /* To be called once an active snapshot's mount is gone: it was left in order. One that was cut off stays marked. */
 void strata_mount_left(struct strata *s, uint64_t id);
 
-/* The same for N of them, whose files are to be trusted after a power cut too: volatile ones are synced first. */
+/*
+ * To be called once an active snapshot was committed and its mount taken off: the same, but where processes are still
+ * in it, it stays marked, so that strata_mount_lives_on() tells of them. Moves the working directory as that does.
+ */
+void strata_mount_committed(struct strata *s, uint64_t id);
+
+/* The same as strata_mount_left() for N of them, whose files are to be trusted after a power cut too: volatile ones are
+ * synced first. */
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n);
 
 /* The device of the file system that FD (O_PATH is enough) lies in. Asks no file system. 0 or -errno. */

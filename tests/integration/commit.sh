@@ -222,6 +222,31 @@ in_use "rmdir of a snapshot with a reader" snapshots/late read "$MNT/snapshots/l
 in_use "rmdir of a snapshot with a working directory inside" snapshots/late cwd "$MNT/snapshots/late/fs" late
 works "given up, the snapshot is removed" rmdir "$MNT/snapshots/late"
 
+# Who is inside since before the commit reads layers that must not go
+for how in read cwd; do
+    prepare early first
+    echo early >"$MNT/active/early/fs/f"
+    inside=$MNT/active/early/fs
+    [ "$how" = cwd ] || inside+=/f
+    hold "$how" "$inside"
+    works "commit with a $how inside" rename "$MNT/active/early" "$MNT/snapshots/early"
+    fails "rmdir of a snapshot with a $how since before its commit" EBUSY rmdir "$MNT/snapshots/early"
+    logged "the log says so" rmdir snapshots/early EBUSY 'before its commit'
+    is "it is there" "$(t cat "$MNT/snapshots/early/fs/f")" early
+    fails "rmdir of it while it is mounted as well" EBUSY rmdir "$MNT/snapshots/early"
+    restart
+    fails "rmdir of it after a restart" EBUSY rmdir "$MNT/snapshots/early"
+    release "$HOLD"
+    works "given up, it is removed, before its commit or not" rmdir "$MNT/snapshots/early"
+done
+prepare early first
+ls "$MNT/active/early/fs" >"$OUT"
+t mount --bind "$MNT/active/early/fs" "$BASE/target"
+works "commit with a bind mount elsewhere" rename "$MNT/active/early" "$MNT/snapshots/early"
+fails "rmdir of a snapshot that is bound elsewhere since before its commit" EBUSY rmdir "$MNT/snapshots/early"
+t umount "$BASE/target"
+works "unbound, it is removed" rmdir "$MNT/snapshots/early"
+
 # ---- all of it after a restart -------------------------------------------
 
 before=$(state)

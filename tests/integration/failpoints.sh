@@ -7,7 +7,6 @@
 #   FAILPOINTS_ONLY     one operation alone
 #   FAILPOINTS_TELL     if set, a line for each point
 # In a mount namespace of its own: mounts are counted.
-[ -n "${OWN_NAMESPACE:-}" ] || OWN_NAMESPACE=yes exec unshare -m --propagation private bash "$0" "$@"
 . "$(dirname "$0")/lib.sh"
 
 : "${FAILPOINTS_STRIDE:=16}" "${FAILPOINTS_OFFSET:=$(($(date +%s) / 86400))}" "${FAILPOINTS_ONLY:=}"

@@ -5,7 +5,6 @@
 # passes. After one start the tree is as before or as after the operation, the whole store is in order, and nothing is left: no
 # layer, no trash, no mount, no descriptor.
 # In a mount namespace of its own: one that another test makes meanwhile would hold copies of mounts that a kill left.
-[ -n "${OWN_NAMESPACE:-}" ] || OWN_NAMESPACE=yes exec unshare -m --propagation private bash "$0" "$@"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 

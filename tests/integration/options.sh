@@ -250,6 +250,26 @@ ok "umount with nothing attached" umount "$MNT"
 reap "$PID"
 ended "umount" $?
 
+# Another mount namespace with a copy of the mount keeps the connection alive, but not the program
+for sig in TERM INT; do
+    for keeper in on off; do
+        stop_program
+        start_program "keeper=$keeper"
+        ls "$MNT/active/k/fs" >"$OUT"
+        rm -f "$BASE/copied"
+        spawn unshare -m --propagation private sh -c "touch '$BASE/copied'; exec sleep 1000"
+        ok "a copy elsewhere, keeper=$keeper: it is made" wait_until 30 test -e "$BASE/copied"
+        kill "-$sig" "$PID"
+        reap "$PID"
+        is "SIG$sig with a copy elsewhere, keeper=$keeper: status" "$?" 0
+        is "SIG$sig with a copy elsewhere, keeper=$keeper: no mount is left here" "$(mounts_below "$MNT")" ""
+        nok "SIG$sig with a copy elsewhere, keeper=$keeper: nobody waits for an answer there" \
+            nsenter -t "$SPAWNED" -m cat "$MNT/version"
+        unspawn "$SPAWNED"
+    done
+done
+start_program
+
 # A file that is open below fs/ outlives the program
 exec 8>>"$MNT/active/k/fs/file"
 kill -TERM "$PID"

@@ -6,7 +6,6 @@
 # snapshot whose mv had returned is there with every byte, its label too; everything else is active or absent, never half.
 # CUTS=N: so many over the three of them.
 # In a mount namespace of its own: one that another test makes meanwhile would keep the disk's file system alive.
-[ -n "${OWN_NAMESPACE:-}" ] || OWN_NAMESPACE=yes exec unshare -m --propagation private bash "$0" "$@"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 : "${CUTS:=10}"

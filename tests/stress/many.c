@@ -78,6 +78,8 @@ void many_phase(struct stress *x, uint64_t seed, unsigned milliseconds, enum kil
                 many_check(x, clients, &before);
         for (int i = 0; i < CLIENTS; i++)
                 free(clients[i].notes);
-        if (x->failed != failed)
-                fprintf(stderr, "# in a phase of many clients of seed %ju, kill %d\n", (uintmax_t)seed, (int)kill);
+        if (x->failed == failed)
+                return;
+        fprintf(stderr, "# in a phase of many clients of seed %ju, kill %d\n", (uintmax_t)seed, (int)kill);
+        tell_log(x);
 }

@@ -45,7 +45,7 @@ bool model_has_children(const struct model *m, uint64_t id)
 static bool is_held(const struct model *m, uint64_t id, bool writers)
 {
         for (int i = 0; i < HOLDS; i++)
-                if (m->hold[i].id == id && !m->hold[i].left && (m->hold[i].writer || !writers))
+                if (m->hold[i].id == id && (m->hold[i].writer || !writers))
                         return true;
         return false;
 }

@@ -126,6 +126,7 @@ void single_phase(struct stress *x, uint64_t seed, int n)
                 model_equal(x, &x->model, &got);
         if (x->failed != before) {
                 tell_history(x, history, i);
+                tell_log(x);
                 fprintf(stderr, "# in a phase of one client of seed %ju\n", (uintmax_t)seed);
                 x->model = got;
         }

@@ -60,7 +60,7 @@ struct entry {
 struct hold {
         uint64_t id; /* 0: free */
         bool writer;
-        bool left; /* its mount was left by a commit: it keeps nobody from anything */
+        bool left; /* its mount was left by a commit */
         bool bind;
         int fd;
 };
@@ -136,6 +136,8 @@ const char *errno_name(int error);
 
 /* A line on stderr and one failure more. The first says how to replay. */
 void complain(struct stress *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The program's own last words, where it still runs. */
+void tell_log(struct stress *x);
 size_t stamp_text(uint32_t stamp, bool label, char *buf); /* BUF holds CONTENTS_MAX */
 
 /* All of a file; *RET is NUL-terminated and the caller's. Its length, or -errno. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -142,6 +143,21 @@ ssize_t read_all_at(int dirfd, const char *path, char **ret)
         text[len] = '\0';
         *ret = steal_ptr(&text);
         return (ssize_t)len;
+}
+
+void tell_log(struct stress *x)
+{
+        cleanup_free char *text = NULL;
+        char path[PATH_MAX];
+        ssize_t len;
+
+        snprintf(path, sizeof(path), "%s/log", x->mnt);
+        len = read_all_at(AT_FDCWD, path, &text);
+        if (len < 0)
+                return;
+        fprintf(stderr, "# the end of the program's log:\n");
+        for (const char *line = text + (len > 4000 ? len - 4000 : 0); *line; line += strcspn(line, "\n") + 1)
+                fprintf(stderr, "#   %.*s\n", (int)strcspn(line, "\n"), line);
 }
 
 int read_contents(int dirfd, const char *path, struct contents *ret)

@@ -250,6 +250,7 @@ int main(void)
                 INDEX_TEST(refuses_a_stale_put_over_a_fresh_one),
                 INDEX_TEST(two_readers_of_the_same_state_make_one_entry),
                 INDEX_TEST(holds_no_more_than_its_limit),
+                INDEX_TEST(descends_as_far_as_it_knows),
                 cmocka_unit_test(free_takes_nothing),
                 INDEX_TEST(never_gives_what_is_older_than_the_last_change),
         };

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commit, rename and removal, done to the store and to what is mounted. */
+#include "change.h"
+
+#include "attach.h"
+#include "busy.h"
+#include "commit.h"
+#include "mount.h"
+#include "mounts.h"
+#include "remove.h"
+#include "rename.h"
+#include "show.h"
+#include "store.h"
+#include "strata.h"
+#include "takeover.h"
+#include "util/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#define INTERRUPTIONS_MAX 100 /* in a row */
+#define UNMOUNTS_MAX 3
+
+void sfs_change_why(struct sfs_change *c, const char *why)
+{
+        if (why)
+                snprintf(c->why, sizeof(c->why), "%s", why);
+}
+
+/* The engine's part, once. */
+static int apply(struct sfs_change *c)
+{
+        struct strata *s = c->sfs->store;
+        const char *why = NULL;
+        int r;
+
+        if (c->already)
+                return strata_store_sync_dir(s, s->kind_fd[c->to]);
+        if (c->change == SFS_COMMIT)
+                r = strata_commit(s, c->info.name, c->newname, &why);
+        else if (c->change == SFS_RENAME)
+                r = strata_rename(s, c->info.kind, c->info.name, c->newname, &why);
+        else if (c->change == SFS_EXCHANGE)
+                r = strata_exchange(s, c->info.kind, c->info.name, c->newname, &why);
+        else
+                r = strata_remove(s, c->info.kind, c->info.name, &why);
+        sfs_change_why(c, why);
+        return r;
+}
+
+static void describe_busy(struct sfs_change *c, const char *path, const char *what, bool writers)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        dev_t dev;
+
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, writers, &who) == 0)
+                strata_busy_elsewhere(dev, &who);
+        snprintf(c->why, sizeof(c->why), "%s: %s; end or close that first", what, who.len ? who.data : "by the kernel");
+        strata_buf_free(&who);
+}
+
+/* A mount that a dead worker was just making or taking down goes with that worker's last thread. */
+static int lives_on(struct sfs *sfs, uint64_t id)
+{
+        int ret = strata_mount_lives_on(sfs->store, id);
+
+        for (unsigned tries = 0; ret > 0 && sfs_takeover_pause(sfs, tries); tries++)
+                ret = strata_mount_lives_on(sfs->store, id);
+        return ret;
+}
+
+/* True if C must not happen while somebody is in a mount of the entry that is not at its fs/ any more. */
+bool sfs_change_minds_others(const struct sfs_change *c)
+{
+        if (c->already || !c->info.id)
+                return false;
+        return c->change == SFS_REMOVE ? c->info.kind != STRATA_VIEW : c->change == SFS_COMMIT;
+}
+
+/* Nobody may be at work in a mount that lives on elsewhere. */
+static int check_others(struct sfs_change *c)
+{
+        int r = sfs_change_minds_others(c) ? lives_on(c->sfs, c->info.id) : 0;
+
+        if (r <= 0)
+                return r;
+        sfs_change_why(
+                c, c->info.kind == STRATA_COMMITTED
+                           ? "some process is in it since before its commit; end that process first"
+                           : "a mount of it from an earlier run of this program, or one that was unmounted lazily, is "
+                             "still used by some process; end that process first");
+        return -EBUSY;
+}
+
+static bool has_children(struct sfs_change *c)
+{
+        return c->change == SFS_REMOVE && c->info.kind == STRATA_COMMITTED &&
+               strata_entry_has_children(c->sfs->store, c->info.id) > 0;
+}
+
+/* What is not mounted at its fs/. With children the engine refuses, with the reason. */
+static int apply_bare(struct sfs_change *c)
+{
+        int r = has_children(c) ? 0 : check_others(c);
+
+        return r < 0 ? r : apply(c);
+}
+
+/* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
+static int commit_mounted(struct sfs_change *c, const char *path)
+{
+        struct strata *s = c->sfs->store;
+        int r = c->already ? 0 : strata_mount_freeze(s, path);
+        dev_t dev;
+
+        if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
+                c->mounted = false; /* unmounted by somebody else */
+                return apply_bare(c);
+        }
+        if (r < 0) {
+                if (r == -EBUSY)
+                        describe_busy(c, path, "a file below fs/ is open for writing", true);
+                return r;
+        }
+        r = apply(c);
+        if (r < 0 && c->already)
+                return r;
+        if (r < 0) {
+                (void)strata_mount_thaw(s, path);
+                return r;
+        }
+        for (unsigned tries = 0; tries < UNMOUNTS_MAX && c->mounted; tries++) {
+                r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, MNT_DETACH);
+                c->mounted = r < 0 && r != -EINVAL;
+        }
+        if (!c->mounted) /* else it stays, frozen, until it is idle */
+                strata_mount_committed(s, c->info.id);
+        return 0;
+}
+
+static int remove_mounted(struct sfs_change *c, const char *path)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        int keep, r;
+        dev_t dev;
+
+        if (has_children(c))
+                return apply(c); /* which refuses, with the reason */
+        r = c->info.kind == STRATA_COMMITTED ? check_others(c) : 0;
+        if (r < 0)
+                return r;
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) {
+                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
+                strata_buf_free(&who);
+                return -EBUSY;
+        }
+        if (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who)) {
+                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
+                strata_buf_free(&who);
+                return -EBUSY;
+        }
+        keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
+        if (r == -EBUSY)
+                describe_busy(c, path, "its fs/ is in use", false);
+        if (r == -EINVAL) {
+                c->mounted = false; /* unmounted by somebody else */
+                r = apply_bare(c);
+        } else if (r == 0) {
+                c->mounted = false;
+                if (c->info.kind == STRATA_ACTIVE)
+                        strata_mount_left(c->sfs->store, c->info.id);
+                r = apply(c);
+        }
+        sfs_mounts_let_go(keep);
+        return r;
+}
+
+static int carry_out(struct sfs_change *c)
+{
+        cleanup_free char *path = sfs_fs_path(c->sfs, &c->info);
+
+        if (!path)
+                return -ENOMEM;
+        if (c->mounted && c->change == SFS_COMMIT)
+                return commit_mounted(c, path);
+        if (c->mounted && c->change == SFS_REMOVE)
+                return remove_mounted(c, path);
+        return c->mounted ? apply(c) : apply_bare(c);
+}
+
+/*
+ * A change that was interrupted has changed nothing, and is done again. The caller must not be told: the kernel takes
+ * EINTR for "not known", and drops the name and what is mounted below (fs/fuse/dir.c, fuse_rename_common(),
+ * fuse_rmdir()).
+ */
+static int again(struct sfs_change *c, int (*once)(struct sfs_change *))
+{
+        int r = -EINTR;
+
+        for (unsigned tries = 0; tries < INTERRUPTIONS_MAX && r == -EINTR; tries++)
+                r = once(c);
+        return r == -EINTR ? -EIO : r;
+}
+
+int sfs_change_apply(struct sfs_change *c)
+{
+        return again(c, apply);
+}
+
+int sfs_change_carry_out(struct sfs_change *c)
+{
+        return again(c, carry_out);
+}
