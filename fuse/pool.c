@@ -52,6 +52,7 @@ struct sfs_pool {
         const sfs_service *services;
         unsigned n_services;
         int start_error;
+        atomic_int unshare_error;
         atomic_int gate; /* 0 while threads are started; then 1, or -1 if one could not be */
 };
 
@@ -122,9 +123,10 @@ static void *worker_main(void *arg)
         struct sfs_job *job;
 
         sfs_keep_add_walker(w->pool->keep, gettid());
-        atomic_store(&w->tid, gettid());
         /* A working directory of its own: mounting moves it. */
-        (void)unshare(CLONE_FS);
+        if (unshare(CLONE_FS) < 0)
+                atomic_store(&w->pool->unshare_error, -errno);
+        atomic_store(&w->tid, gettid());
         if (w->service && may_serve(w->pool))
                 w->service(w->pool->data);
         while (!w->service && (job = queue_pop(w->queue))) {
@@ -284,14 +286,15 @@ int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services,
                 pthread_join(inner, NULL);
                 r = p->start_error;
         }
+        for (unsigned i = 0; i < p->n_workers; i++)
+                while (!atomic_load(&p->workers[i].tid))
+                        sched_yield();
+        r = r < 0 ? r : atomic_load(&p->unshare_error);
         atomic_store(&p->gate, r < 0 ? -1 : 1);
         if (r < 0) {
                 sfs_pool_free(p);
                 return r;
         }
-        for (unsigned i = 0; i < p->n_workers; i++)
-                while (!atomic_load(&p->workers[i].tid))
-                        sched_yield();
         *ret = p;
         return 0;
 }
