@@ -196,6 +196,9 @@ static int set_label(struct sfs_label_job *l, uint64_t node, const struct strata
                 return 0; /* removed while it was open: written to nowhere, as on any file system */
         if (r == 0)
                 r = strata_label_set(l->sfs->store, id, name, text->len ? text->data : "", text->len);
+        /* Removed by its name between the look and the setting: it is to be gone. */
+        if (r == 0 && sfs_labels_find(l->sfs->labels, node, &id, name) == -ESTALE)
+                (void)strata_label_remove(l->sfs->store, id, name);
         if (r == 0)
                 sfs_label_touch_entry(l, id);
         strata_metrics_count(l->sfs->store->metrics, STRATA_VERB_LABEL, start, r);

@@ -52,6 +52,8 @@ struct sfs_pool {
         const sfs_service *services;
         unsigned n_services;
         int start_error;
+        atomic_int unshare_error;
+        atomic_int gate; /* 0 while threads are started; then 1, or -1 if one could not be */
 };
 
 static void queue_init(struct queue *q)
@@ -105,16 +107,27 @@ static void queue_destroy(struct queue *q)
         pthread_mutex_destroy(&q->lock);
 }
 
+/* A service ends when its owner says so, who can't before all have started: where one did not, none begins. */
+static bool may_serve(struct sfs_pool *p)
+{
+        int gate;
+
+        while (!(gate = atomic_load(&p->gate)))
+                sched_yield();
+        return gate > 0;
+}
+
 static void *worker_main(void *arg)
 {
         struct worker *w = arg;
         struct sfs_job *job;
 
         sfs_keep_add_walker(w->pool->keep, gettid());
-        atomic_store(&w->tid, gettid());
         /* A working directory of its own: mounting moves it. */
-        (void)unshare(CLONE_FS);
-        if (w->service)
+        if (unshare(CLONE_FS) < 0)
+                atomic_store(&w->pool->unshare_error, -errno);
+        atomic_store(&w->tid, gettid());
+        if (w->service && may_serve(w->pool))
                 w->service(w->pool->data);
         while (!w->service && (job = queue_pop(w->queue))) {
                 bool ends = job->done; /* without a second half it may be gone once the first is through */
@@ -273,13 +286,15 @@ int sfs_pool_new(const int *hidden_fds, unsigned n, const sfs_service *services,
                 pthread_join(inner, NULL);
                 r = p->start_error;
         }
+        for (unsigned i = 0; i < p->n_workers; i++)
+                while (!atomic_load(&p->workers[i].tid))
+                        sched_yield();
+        r = r < 0 ? r : atomic_load(&p->unshare_error);
+        atomic_store(&p->gate, r < 0 ? -1 : 1);
         if (r < 0) {
                 sfs_pool_free(p);
                 return r;
         }
-        for (unsigned i = 0; i < p->n_workers; i++)
-                while (!atomic_load(&p->workers[i].tid))
-                        sched_yield();
         *ret = p;
         return 0;
 }

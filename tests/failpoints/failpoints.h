@@ -139,6 +139,7 @@ struct op {
         void (*setup)(struct fail *x);
         int (*run)(struct fail *x); /* an errno */
         void (*undo)(struct fail *x);
+        bool touches; /* a failure may change the entry's time */
 };
 
 extern const struct op ops[];

@@ -121,7 +121,7 @@ static void check_failure(struct sweep *s, int r, const char *before)
                 wrong(s, "it failed with ", errno_name(r));
         if (!state_log_tells(x, r, &lines))
                 wrong(s, "no line in the log; instead: ", lines.data);
-        state_get(x, false, &after);
+        state_get(x, s->op->touches, &after);
         if (strcmp(before, after.data) != 0) {
                 wrong(s, "it failed, yet changed something", NULL);
                 if (s->wrong < 10)
@@ -161,7 +161,7 @@ static bool point(struct sweep *s)
         s->op->setup(x);
         if (s->op->background && !settle(x, &left))
                 give_up("%s: nothing settles: %s", s->op->name, left.data);
-        state_get(x, false, &before);
+        state_get(x, s->op->touches, &before);
         state_log_mark(x);
         inject_order(x->inject, s->n, s->error, s->op->background);
         r = s->op->run(x);

@@ -16,7 +16,12 @@ A=$MNT/active V=$MNT/views S=$MNT/snapshots
 POINTS=0
 
 # The tree, but for what differs each time: IDs and times
-tree_now() { state | sed -E '/^(id|created|updated|committed|size|inodes): /d'; }
+tree_now() {
+    state | sed -E '/^(id|created|updated|committed|size|inodes): /d'
+    for entry in "$STORE"/active/*; do
+        [ ! -L "$entry" ] || (cd "$entry/fs" && echo "files of ${entry##*/}" && find . -printf '%P %y %m %l\n' | sort && find . -type f -exec sha256sum {} +)
+    done
+}
 sums() { for entry in "$S"/* "$A"/*; do [ ! -d "$entry" ] || (cd "$entry/fs" && find . -type f -exec cat {} + | sha256sum); done; }
 fds() { find "/proc/$(program_pid)/fd" -mindepth 1 2>/dev/null | wc -l; }
 program_pid() { pgrep -P "$PID" | head -n 1; }
@@ -109,6 +114,13 @@ committed() { prepared && mv "$A/k" "$S/n"; }
 labelled() { echo old >"$S/base/labels/l"; }
 unlabelled() { rm -f "$S/base/labels/l"; }
 
+mkdir -p "$BASE/layer/dir"
+echo new >"$BASE/layer/dir/new"
+ln "$BASE/layer/dir/new" "$BASE/layer/hard"
+ln -s dir "$BASE/layer/soft"
+touch "$BASE/layer/.wh.file"
+tar -C "$BASE/layer" --sort=name -cf "$BASE/layer.tar" .
+
 mkdir "$A/base"
 echo text >"$A/base/fs/file"
 mv "$A/base" "$S/base"
@@ -128,6 +140,7 @@ points "remove" prepared drop_all rmdir "$A/k"
 points "remove a snapshot" committed drop_all rmdir "$S/n"
 points "new label" unlabelled unlabelled rewrite "$S/base/labels/l" new
 points "changed label" labelled unlabelled rewrite "$S/base/labels/l" new
+points "import" untouched drop_all import "$BASE/layer.tar" "$A/k/layer.tar"
 points "start" untouched drop_all start
 
 diag "$POINTS kill points"
