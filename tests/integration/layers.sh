@@ -108,6 +108,38 @@ for kind in gzip zstd xz bzip2; do
     is "$kind: the same tree" "$(digest "$MNT/active/$kind/fs")" "$(digest "$MNT/snapshots/child/fs")"
     t rmdir "$MNT/active/$kind"
 done
+
+# flip FILE FROM-END: another byte there
+flip() {
+    local at=$(($(size "$1") - $2)) byte
+    byte=$(od -An -tu1 -j "$at" -N 1 "$1")
+    printf '%b' "\\0$(printf %o $((byte ^ 16)))" | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
+}
+# of a compressed stream in two parts, and one whose sum is wrong: where that stands, from the end
+for kind in gzip:8 zstd:2 xz:28 bzip2:5; do
+    at=${kind#*:} kind=${kind%:*}
+    prepare "$kind" base
+    cp "$BASE/child.tar.$kind" "$BASE/bad"
+    flip "$BASE/bad" "$at"
+    is "$kind with a wrong sum" "$(import "$BASE/bad" "$kind")" EINVAL
+    head -c -1 "$BASE/child.tar.$kind" >"$BASE/bad"
+    is "$kind without its last byte" "$(import "$BASE/bad" "$kind")" EINVAL
+    { head -c 3000 "$BASE/child.tar" | "$kind" -c && tail -c +3001 "$BASE/child.tar" | "$kind" -c; } >"$BASE/parts"
+    is "$kind in two parts" "$(import "$BASE/parts" "$kind")" ok
+    is "… is one stream" "$(t cat "$MNT/active/$kind/labels/stratafs.import.diffid")" "sha256:$(sum "$BASE/child.tar")"
+    t rmdir "$MNT/active/$kind"
+done
+prepare padded base
+{ cat "$BASE/child.tar.gzip" && head -c 1000 /dev/zero; } >"$BASE/padded"
+is "gzip with zeroes behind it" "$(import "$BASE/padded" padded)" ok
+is "… which are part of what was given" "$(t cat "$MNT/active/padded/labels/stratafs.import.digest")" "sha256:$(sum "$BASE/padded")"
+is "… and not of the archive" "$(t cat "$MNT/active/padded/labels/stratafs.import.diffid")" "sha256:$(sum "$BASE/child.tar")"
+t rmdir "$MNT/active/padded"
+prepare long base
+{ cat "$BASE/child.tar.gzip" && head -c 5000 "$BASE/child.tar.gzip"; } >"$BASE/bad"
+truncate -s "$(($(size "$BASE/child.tar.gzip") + 100))" "$BASE/bad"
+is "gzip with half a part behind it" "$(import "$BASE/bad" long)" EINVAL
+t rmdir "$MNT/active/long"
 for bs in 1 513 100000; do
     prepare "bs$bs" base
     ok "written $bs bytes at a time" t dd if="$BASE/child.tar" of="$MNT/active/bs$bs/layer.tar" bs="$bs" conv=notrunc status=none

@@ -109,6 +109,49 @@ same_tree "the view is as the plain copy" "$BASE/plain" "$MNT/views/look/fs"
 fails "the view is read-only" EROFS create "$MNT/views/look/fs/new"
 fails "the snapshot too" EROFS unlink "$MNT/snapshots/child/fs/keep/hard"
 
+# ---- layers in and out ---------------------------------------------------
+
+layer_of() { tar -C "$1" --sort=name --format=pax "${@:2}" -cf "$BASE/layer.tar" .; }
+mkdir -p "$BASE/in/replaced" "$BASE/in/keep" "$BASE/in/new"
+: >"$BASE/in/.wh.gone"
+: >"$BASE/in/.wh.removed"
+: >"$BASE/in/replaced/.wh..wh..opq"
+echo new >"$BASE/in/replaced/new"
+echo one >"$BASE/in/new/one"
+ln "$BASE/in/new/one" "$BASE/in/keep/two"
+chmod 4711 "$BASE/in/new/one"
+works "with an attribute" setxattr "$BASE/in/new" user.colour
+layer_of "$BASE/in" --xattrs
+prepare in base
+works "a layer comes in" import "$BASE/layer.tar" "$MNT/active/in/layer.tar"
+upper=$(realpath "$STORE/active/in")/fs
+is "its whiteout is overlayfs' own" "$(stat -c '%F %t:%T' "$upper/gone")" "character special file 0:0"
+is "its opaque folder has the user attribute" "$(getfattr --only-values -n user.overlay.opaque "$upper/replaced" 2>/dev/null)" y
+fs=$MNT/active/in/fs
+is "what it removes is gone" "$(t ls -d "$fs/gone" "$fs/removed" 2>/dev/null)" ""
+is "what it hides is hidden" "$(t ls "$fs/replaced")" new
+is "a hard link is one" "$(stat -c '%h %a' "$fs/keep/two")" "2 4711"
+is "it belongs to the user" "$(stat -c %u:%g "$fs/new/one")" 0:0
+is "it has its attribute" "$(getfattr --only-values -n user.colour "$fs/new" 2>/dev/null)" v
+is "and the rest is that of the parent" "$(cat "$fs/keep/hard")" file
+works "it is committed" rename "$MNT/active/in" "$MNT/snapshots/in"
+like "it goes out with the marks of an archive" "$(t tar tf "$MNT/snapshots/in/layer.tar" | tr '\n' ' ')" \
+    '^\./ \.wh\.gone \.wh\.removed keep/ keep/two new/ new/one replaced/ replaced/\.wh\.\.wh\.\.opq replaced/new $'
+
+prepare no base
+before=$(digest "$MNT/snapshots/base/fs")
+tar -C /dev -cf "$BASE/layer.tar" null
+fails "a device can't be made here" EPERM import "$BASE/layer.tar" "$MNT/active/no/layer.tar"
+logged "which is said" import active/no/layer.tar EPERM "null: a device can.t be made here, as in a user namespace"
+layer_of "$BASE/in" --owner=4242 --group=0
+fails "an owner who is not mapped" EINVAL import "$BASE/layer.tar" "$MNT/active/no/layer.tar"
+logged "is named as the reason" import active/no/layer.tar EINVAL "its owner can.t be set; in a user namespace"
+layer_of "$BASE/in" --pax-option='SCHILY.xattr.trusted.x:=y'
+fails "an attribute for the real root only" EPERM import "$BASE/layer.tar" "$MNT/active/no/layer.tar"
+logged "too" import active/no/layer.tar EPERM "an xattr or ACL of it can.t be set"
+is "and all is as before" "$(digest "$MNT/active/no/fs")" "$before"
+for entry in active/no snapshots/in; do works "$entry is removed" rmdir "$MNT/$entry"; done
+
 # ---- the rest of the tree ------------------------------------------------
 
 is "the parent" "$(readlink "$MNT/snapshots/child/parent")" ../../snapshots/base
