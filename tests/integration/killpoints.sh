@@ -4,7 +4,6 @@
 # The program is killed just before each system call that changes something, one after the other, for every operation until that
 # passes. After one start the tree is as before or as after the operation, the whole store is in order, and nothing is left: no
 # layer, no trash, no mount, no descriptor.
-# In a mount namespace of its own: one that another test makes meanwhile would hold copies of mounts that a kill left.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 

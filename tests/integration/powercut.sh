@@ -5,7 +5,6 @@
 # instant (a clone of the image) or by the file system's own shutdown, which forgets all that was not synced. Mounted again, every
 # snapshot whose mv had returned is there with every byte, its label too; everything else is active or absent, never half.
 # CUTS=N: so many over the three of them.
-# In a mount namespace of its own: one that another test makes meanwhile would keep the disk's file system alive.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 : "${CUTS:=10}"

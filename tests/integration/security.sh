@@ -6,11 +6,15 @@
 . "$(dirname "$0")/helpers/b_common.sh"
 
 : "${top_srcdir:=$(dirname "$0")/../..}"
+STRATAFS_TEST_OPTIONS=${STRATAFS_TEST_OPTIONS:+$STRATAFS_TEST_OPTIONS,}durability=none # no sync for each commit
 PAGE=$top_srcdir/docs/security.md
 OTHER=12345 THIRD=54321
 
 # as UID CMD…; setpriv itself still has capabilities when it starts a program, so that it is to start another one first
 as() { local uid=$1; shift; timeout -k 5 60 setpriv --reuid="$uid" --regid="$uid" --clear-groups -- env "$@"; }
+
+# A mount namespace of its own with nothing of other tests in it, which would hold their mounts
+alone='awk "\$5 ~ /stratafs-test/ { print \$5 }" /proc/self/mountinfo | tac | xargs -r -d "\n" umount -l'
 
 # Lines "FIRST CELL|CELL…" of the table whose first heading is $1 and whose last is $2, without quotes
 table() {
@@ -121,7 +125,7 @@ for who in inside outside allow_other; do
     [ $who != allow_other ] || options=allow_other
     store=$BASE/home/store.$who
     # shellcheck disable=SC2016
-    spawn unshare -m --propagation private bash -c '
+    spawn unshare -m --propagation private bash -c "$alone"'
         mount --bind "$1/fuse" /dev/fuse
         exec setpriv --reuid="$2" --regid="$2" --clear-groups --inh-caps=-all unshare -Urm \
             "$1/bin/stratafs" "$3" "$1/home/mnt" -f -o keeper=off,"$4"' - "$BASE" $OTHER "$store" "$options"
@@ -264,7 +268,7 @@ is "not by /proc/ of root's process in it" "$(as $OTHER "$BASE/bin/syscall" stat
 unspawn "$SPAWNED"
 # One of his own there, in a mount namespace as containers have: he gets in, but setuid does nothing for him
 # shellcheck disable=SC2016
-spawn unshare -m bash -c 'cd "$1" && exec setpriv --reuid="$2" --regid="$2" --clear-groups sleep 300' - "$A/work/fs" $OTHER
+spawn unshare -m bash -c 'cd "$1" && eval "$3" && exec setpriv --reuid="$2" --regid="$2" --clear-groups sleep 300' - "$A/work/fs" $OTHER "$alone"
 HIS=$SPAWNED
 stands_there() { [ "$(awk '/^Uid:/ { print $2 }' "/proc/$HIS/status")" = "$OTHER" ] && [ "$(cat "/proc/$HIS/comm")" = sleep ]; }
 wait_until 30 stands_there
