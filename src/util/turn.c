@@ -57,7 +57,7 @@ static bool end_work(struct strata_turn *t, uint64_t work)
 
 void strata_turn_pass(struct strata_turn *t, uint64_t work)
 {
-        if (!end_work(t, work))
+        if (!t || !end_work(t, work))
                 return;
         pthread_mutex_lock(&t->lock);
         hand_over(t);
@@ -66,7 +66,7 @@ void strata_turn_pass(struct strata_turn *t, uint64_t work)
 
 bool strata_turn_rest(struct strata_turn *t, uint64_t work)
 {
-        return end_work(t, work);
+        return !t || end_work(t, work);
 }
 
 bool strata_turn_take(struct strata_turn *t)
@@ -74,6 +74,8 @@ bool strata_turn_take(struct strata_turn *t)
         struct waiter w = { .wake = PTHREAD_COND_INITIALIZER };
         bool ret;
 
+        if (!t)
+                return true;
         pthread_mutex_lock(&t->lock);
         if (!t->taken && !t->end) {
                 t->taken = w.chosen = true;
@@ -91,8 +93,11 @@ bool strata_turn_take(struct strata_turn *t)
 
 uint64_t strata_turn_work(struct strata_turn *t)
 {
-        uint64_t work = atomic_fetch_add(&t->work, 1) + 1;
+        uint64_t work;
 
+        if (!t)
+                return 0;
+        work = atomic_fetch_add(&t->work, 1) + 1;
         /* The watcher first says that it sleeps and then looks once more; this is the other order: one sees the other.
          */
         if (!atomic_load(&t->watched)) {
@@ -163,6 +168,8 @@ int strata_turn_new(struct strata_turn **ret)
 
 void strata_turn_end(struct strata_turn *t)
 {
+        if (!t)
+                return;
         pthread_mutex_lock(&t->lock);
         t->end = true;
         for (struct waiter *w = t->waiters; w; w = w->next)
@@ -174,6 +181,8 @@ void strata_turn_end(struct strata_turn *t)
 
 void strata_turn_free(struct strata_turn *t)
 {
+        if (!t)
+                return;
         pthread_join(t->watcher, NULL);
         pthread_cond_destroy(&t->look);
         pthread_mutex_destroy(&t->lock);

@@ -16,7 +16,10 @@
 
 struct strata_turn;
 
-/* Starts the watching thread as well. 0 or -errno. */
+/*
+ * Starts the watching thread as well. 0 or -errno. Without that thread there can be no turn: in all functions below
+ * NULL stands for none, where everybody may receive at any time.
+ */
 int strata_turn_new(struct strata_turn **ret);
 
 /* After strata_turn_end(), once nobody is in a function of this page. */

@@ -169,6 +169,18 @@ static void the_end_wakes_all(void **state)
         strata_turn_end(t);
 }
 
+static void without_a_turn_all_may(void **state)
+{
+        (void)state;
+        assert_true(strata_turn_take(NULL));
+        assert_true(strata_turn_take(NULL));
+        strata_turn_pass(NULL, strata_turn_work(NULL));
+        assert_true(strata_turn_rest(NULL, strata_turn_work(NULL)));
+        strata_turn_end(NULL);
+        assert_true(strata_turn_take(NULL));
+        strata_turn_free(NULL);
+}
+
 struct crowd {
         struct strata_turn *turn;
         atomic_int inside, most; /* threads between taking the turn and beginning to work */
@@ -224,6 +236,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(nobody_there_takes_it_later, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_work_loses_it, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_end_wakes_all, setup, teardown),
+                cmocka_unit_test(without_a_turn_all_may),
                 cmocka_unit_test_setup_teardown(one_at_a_time, setup, teardown),
         };
 
