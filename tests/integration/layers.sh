@@ -170,6 +170,8 @@ is "it leaves nothing" "$(t cat "$MNT/active/no/changes")" ""
 is "no archive at all" "$(import /bin/ls no)" EINVAL
 : >"$BASE/empty.tar"
 t cp "$BASE/empty.tar" "$MNT/active/no/layer.tar"
+# a close with nothing written says nothing, and the end of the file comes after it
+wait_until 20 grep -q "nothing was written" "$MNT/log"
 logged "nothing at all" import active/no/layer.tar EINVAL "nothing was written"
 gzip -c "$BASE/child.tar" | head -c 400 >"$BASE/cut.tar.gz"
 is "a compressed one that is cut off" "$(import "$BASE/cut.tar.gz" no)" EINVAL
