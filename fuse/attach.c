@@ -51,7 +51,7 @@ static int look_inside(struct sfs_attach *a, uint64_t id)
         pthread_mutex_lock(&a->lock);
         e = sfs_live_get(a, id);
         if (e)
-                e->known++;
+                sfs_live_known(a, e);
         pthread_mutex_unlock(&a->lock);
         return e ? 0 : -ENOMEM;
 }
@@ -81,6 +81,7 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
                 return look_inside(a, id);
         p = malloc(sizeof(*p));
         pthread_mutex_lock(&a->lock);
+        known = known || sfs_keep_is_known(a->sfs->keep, id);
         e = known ? sfs_live_get(a, id) : sfs_live_find(a, id);
         if (e && known && !e->known)
                 e->known = 1;
@@ -91,7 +92,7 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
         } else if (e && e->importing) {
                 r = -EBUSY;
         } else if (e && e->state == SFS_MOUNTED && !e->suspect) {
-                e->known++;
+                sfs_live_known(a, e);
                 *timeout = SFS_FOREVER;
                 r = 0;
                 /* It got there: a ticket that is left is of a worker that died before it sent the thread back. */
@@ -139,6 +140,8 @@ void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n)
 
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, id);
+        if (!e || n >= e->known)
+                sfs_keep_unknown(a->sfs->keep, id);
         if (e) {
                 e->known -= n < e->known ? n : e->known;
                 /*

@@ -155,6 +155,11 @@ static bool answer_late(struct sfs_attach *a)
                 getattrs = sfs_live_unpark(e, false, now - GETATTR_SECONDS);
                 for (struct sfs_parked *p = lookups; p; p = p->next)
                         sfs_ticket_give(&a->tickets, id, fuse_req_ctx(p->req)->pid, now);
+                if (lookups) {
+                        /* The FORGET of a name that did not come went with a worker that was killed. */
+                        e->known = 0;
+                        sfs_keep_unknown(a->sfs->keep, id);
+                }
         }
         pthread_mutex_unlock(&a->lock);
         if (lookups)

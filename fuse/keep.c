@@ -178,6 +178,27 @@ void sfs_keep_ticket_taken(struct sfs_keep *k, uint64_t id, pid_t tid)
                 atomic_store(&k->tickets[i].tid, 0);
 }
 
+/* ---- known names ---- */
+
+void sfs_keep_known(struct sfs_keep *k, uint64_t id)
+{
+        if (k)
+                atomic_store(&k->known[id % SFS_KEEP_KNOWN], id);
+}
+
+void sfs_keep_unknown(struct sfs_keep *k, uint64_t id)
+{
+        uint_fast64_t it = id;
+
+        if (k)
+                (void)atomic_compare_exchange_strong(&k->known[id % SFS_KEEP_KNOWN], &it, 0);
+}
+
+bool sfs_keep_is_known(struct sfs_keep *k, uint64_t id)
+{
+        return k && atomic_load(&k->known[id % SFS_KEEP_KNOWN]) == id;
+}
+
 /* ---- labels ---- */
 
 struct sfs_kept_label *sfs_keep_label(struct sfs_keep *k, uint64_t node, uint64_t id, const char *name)

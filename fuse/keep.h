@@ -18,12 +18,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SFS_KEEP_VERSION 1 /* of this layout: another one can't take over */
+#define SFS_KEEP_VERSION 2 /* of this layout: another one can't take over */
 
 #define SFS_KEEP_INIT 1024
 #define SFS_KEEP_WALKERS 1024
 #define SFS_KEEP_NOTES 256
 #define SFS_KEEP_TICKETS 1024
+#define SFS_KEEP_KNOWN 16384
 #define SFS_KEEP_LABELS 16384
 #define SFS_KEEP_TEXTS 512
 
@@ -88,6 +89,7 @@ struct sfs_keep {
                 atomic_uint_fast64_t id;
                 atomic_int tid;
         } tickets[SFS_KEEP_TICKETS];
+        atomic_uint_fast64_t known[SFS_KEEP_KNOWN]; /* entries whose `fs` the kernel knows; 0: free */
         struct sfs_note notes[SFS_KEEP_NOTES];
         struct sfs_kept_label labels[SFS_KEEP_LABELS];
         struct sfs_kept_text texts[SFS_KEEP_TEXTS];
@@ -128,6 +130,12 @@ void sfs_keep_end(struct sfs_note *n);
 
 void sfs_keep_ticket(struct sfs_keep *k, uint64_t id, pid_t tid);
 void sfs_keep_ticket_taken(struct sfs_keep *k, uint64_t id, pid_t tid);
+
+/* ---- entries whose `fs` the kernel knows (attach.h); one place for several, the last one stays ---- */
+
+void sfs_keep_known(struct sfs_keep *k, uint64_t id);
+void sfs_keep_unknown(struct sfs_keep *k, uint64_t id);
+bool sfs_keep_is_known(struct sfs_keep *k, uint64_t id);
 
 /* ---- labels ---- */
 

@@ -112,6 +112,12 @@ bool sfs_live_enter(struct sfs_mount_job *m)
         return ret;
 }
 
+void sfs_live_known(struct sfs_attach *a, struct sfs_live *e)
+{
+        e->known++;
+        sfs_keep_known(a->sfs->keep, e->id);
+}
+
 void sfs_live_asked(struct sfs_live *e, pid_t tid)
 {
         if (!e->toucher)

@@ -105,6 +105,9 @@ bool sfs_live_is_mine(const struct sfs_live *e, const struct sfs_mount_job *m);
 /* The walk by names of job M is through: from now on no claim overtakes it. False if one has. Takes the lock. */
 bool sfs_live_enter(struct sfs_mount_job *m);
 
+/* The kernel is told of the `fs` of E once more. */
+void sfs_live_known(struct sfs_attach *a, struct sfs_live *e);
+
 /* Thread TID asked about E, in whatever way. */
 void sfs_live_asked(struct sfs_live *e, pid_t tid);
 

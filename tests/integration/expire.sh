@@ -147,4 +147,24 @@ new_base
 nok "expire= takes a number only" limit "$STRATAFS" "$STORE" "$MNT" -f -o expire=soon
 nok "and no negative one" limit "$STRATAFS" "$STORE" "$MNT" -f -o expire=-1
 
+# ---- looked at once more -------------------------------------------------
+
+# What was mounted a moment ago and got lost is mounted again without anybody touching it; the look may come before the
+# loss, but not each time
+start_program expire=0
+prepare base
+echo base >"$MNT/active/base/fs/f"
+commit base
+found=0
+for try in 1 2 3 4 5; do
+    view "again$try"
+    use "views/again$try" >/dev/null
+    t umount "$MNT/views/again$try/fs"
+    ! wait_until 4 mounted "$MNT/views/again$try/fs" || found=$((found + 1))
+    [ "$found" = 0 ] || break
+done
+isnt "a mount that got lost right after it was made is there again" "$found" 0
+is "and shows the files" "$(use "views/again$try")" base
+works "its view is removed" rmdir "$MNT/views/again$try"
+
 done_testing

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stress.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 
 static void pause_us(unsigned long us)
@@ -12,15 +14,28 @@ static void pause_us(unsigned long us)
         nanosleep(&t, NULL);
 }
 
-/* Kills workers until the phase is over. One that has only just started is left alone: see the keeper's own limit. */
+#define GRACE_MS 150 /* workers that die sooner after their first answer make the keeper give up */
+
+/* Returns once the worker of now answers. */
+static void await_answer(struct stress *x)
+{
+        char path[PATH_MAX];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "%s/version", x->mnt);
+        (void)stat(path, &st);
+}
+
+/* Kills workers until the phase is over. One that does not serve yet is left alone. */
 static void kill_workers(struct stress *x, struct rng *r, unsigned milliseconds)
 {
         for (unsigned at = 0; at < milliseconds;) {
-                unsigned ms = 300 + (unsigned)rng_below(r, 400);
+                unsigned ms = 150 + (unsigned)rng_below(r, 400);
                 pid_t worker;
 
-                pause_us(ms * 1000ul);
-                at += ms;
+                await_answer(x);
+                pause_us((ms + GRACE_MS) * 1000ul);
+                at += ms + GRACE_MS;
                 worker = program_worker(x);
                 if (worker > 0 && kill(worker, SIGKILL) == 0)
                         x->worker_kills++;
