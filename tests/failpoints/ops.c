@@ -343,4 +343,9 @@ void ops_prepare(struct fail *x)
         must(move(x, "active/b", "snapshots/base", 0), "commit");
         must(make(x, "active/other@base"), "mkdir active/other@base");
         must(put(x, "active/other/labels/x", "y"), "a label");
+        /* Two IDs that were used, for what is put in the store by hand. */
+        for (int i = 0; i < 2; i++) {
+                must(make(x, "active/k"), "mkdir active/k");
+                must(drop(x, "active/k"), "rmdir active/k");
+        }
 }
