@@ -118,8 +118,13 @@ static void drop_if(struct fail *x, const char *path)
         char a[PATH_MAX];
         struct stat st;
 
-        if (lstat(at(x, path, a), &st) == 0)
-                must(drop(x, path), path);
+        if (lstat(at(x, path, a), &st) == 0) {
+                int r = drop(x, path);
+
+                if (r)
+                        state_log_show(x);
+                must(r, path);
+        }
 }
 
 static void no_setup(struct fail *x)
