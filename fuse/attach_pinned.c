@@ -39,8 +39,10 @@ int sfs_attach_find_pinned(struct sfs_attach *a, enum strata_kind kind, const ch
 {
         size_t n;
         uint64_t *ids = list_pinned(a, &n);
-        int r = ids ? 0 : -EINTR;
+        int r = 0;
 
+        if (!ids)
+                return -EINTR;
         for (size_t i = 0; i < n && r <= 0; i++) {
                 struct strata_info info;
                 int error = strata_entry_info(a->sfs->store, ids[i], &info);

@@ -61,7 +61,10 @@ static void begin_note(struct sfs_change *c)
         if (!c->note)
                 return;
         if (resumed) {
-                c->already = was_carried_out(c);
+                if (c->result == 0 || c->change != SFS_REMOVE)
+                        c->already = was_carried_out(c);
+                if (c->already)
+                        c->result = 0;
                 return;
         }
         c->note->id = c->info.id;
@@ -166,6 +169,10 @@ static void start_change(struct sfs_change *c)
         c->job.done = done_change;
         c->start = strata_metrics_start();
         begin_note(c);
+        if (c->result < 0) {
+                done_change(&c->job);
+                return;
+        }
         if (c->already && c->change == SFS_REMOVE) {
                 c->info.id = 0;
                 done_change(&c->job);
@@ -191,6 +198,16 @@ static void start_change(struct sfs_change *c)
         sfs_pool_submit(c->sfs->pool, SFS_LANE_CHANGE, &c->job);
 }
 
+/* Never EINTR, for the reason at sfs_change_apply(). */
+static int find_entry(struct sfs *sfs, enum strata_kind kind, const char *name, struct strata_info *ret)
+{
+        int r = -EINTR;
+
+        for (unsigned tries = 0; tries < 100 && r == -EINTR; tries++)
+                r = strata_entry_get(sfs->store, kind, name, ret);
+        return r == -EINTR ? -EIO : r;
+}
+
 static struct sfs_change *new_change(fuse_req_t req, enum sfs_change_kind change, enum strata_kind kind,
                                      const char *name)
 {
@@ -207,12 +224,16 @@ static struct sfs_change *new_change(fuse_req_t req, enum sfs_change_kind change
         c->to = kind;
         r = strata_name_check(name, NULL);
         if (r == 0)
-                r = strata_entry_get(c->sfs->store, kind, name, &c->info);
+                r = find_entry(c->sfs, kind, name, &c->info);
         if (r < 0) {
                 /* The engine says what is wrong, and removes what is damaged. */
                 c->info = (struct strata_info){ .kind = kind };
                 snprintf(c->info.name, sizeof(c->info.name), "%s", name);
         }
+        /* Of what can't be told something may be mounted, and the engine may be told the next moment: not without a
+         * claim. */
+        if (r < 0 && r != -ENOENT && r != -EINVAL && r != -ENAMETOOLONG && !(r == -EUCLEAN && change == SFS_REMOVE))
+                c->result = r;
         return c;
 }
 

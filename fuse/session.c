@@ -393,6 +393,19 @@ static void log_start(struct session *x)
         sfs_lastwords_tell(x->sfs.store);
 }
 
+/*
+ * It can't serve, and a thread of the pool may wait for an answer already. A worker that has taken over leaves the
+ * mount to the next one, and just ends; the first one has its keeper's mount end here.
+ */
+static void stop_waiting(struct session *x)
+{
+        if (x->host->fuse_fd >= 0 && x->sfs.generation > 1)
+                _exit(1);
+        if (x->host->fuse_fd >= 0)
+                (void)umount2(x->sfs.mnt, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+        fuse_session_unmount(x->sfs.se);
+}
+
 int sfs_session_run(struct sfs_options *o, const struct sfs_host *host)
 {
         struct session x = { .host = host };
@@ -415,7 +428,7 @@ int sfs_session_run(struct sfs_options *o, const struct sfs_host *host)
         r = serve(&x);
         if (r < 0) {
                 sfs_complain(NULL, r);
-                fuse_session_unmount(sfs->se); /* or the pool's threads would wait for answers */
+                stop_waiting(&x);
         } else {
                 status = 0;
         }

@@ -177,6 +177,15 @@ static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, c
         strata_op_end(s, &op);
 }
 
+/* True for a file written since the store was opened. */
+static bool is_of_this_run(struct strata *s, int dirfd, const char *name)
+{
+        struct stat st;
+
+        return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+               (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec >= s->run;
+}
+
 static void check_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
         static const char *const known[] = {
@@ -202,9 +211,10 @@ static void check_name(struct strata *s, struct strata_check *c, int dirfd, cons
                         strata_check_tell(c, r, 0, path, "a crash left this place for a mount");
         } else if (strcmp(name, "fs.new") == 0) {
                 check_import(s, c, dirfd, l, path);
-        } else if (strcmp(name, "usage.new") == 0) {
-                if (c->mode == STRATA_CHECK_SWEEP)
-                        return; /* it is being written, or will be again */
+        } else if (strcmp(name, "usage.new") == 0 || strcmp(name, "changes.new") == 0 ||
+                   strcmp(name, "export.new") == 0) {
+                if (c->mode == STRATA_CHECK_SWEEP && is_of_this_run(s, dirfd, name))
+                        return;
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
                 strata_check_tell(c, r, 0, path, "a crash cut the writing of it off");

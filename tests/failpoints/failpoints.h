@@ -110,6 +110,7 @@ bool state_is_settled(struct fail *x, bool deleted, struct strata_buf *ret);
 /* New lines of the log since the last call have ERROR's name. */
 bool state_log_tells(struct fail *x, int error, struct strata_buf *lines);
 void state_log_mark(struct fail *x);
+void state_log_show(struct fail *x); /* its last line */
 
 unsigned state_mounts(struct fail *x);
 

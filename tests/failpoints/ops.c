@@ -118,8 +118,13 @@ static void drop_if(struct fail *x, const char *path)
         char a[PATH_MAX];
         struct stat st;
 
-        if (lstat(at(x, path, a), &st) == 0)
-                must(drop(x, path), path);
+        if (lstat(at(x, path, a), &st) == 0) {
+                int r = drop(x, path);
+
+                if (r)
+                        state_log_show(x);
+                must(r, path);
+        }
 }
 
 static void no_setup(struct fail *x)
@@ -343,4 +348,9 @@ void ops_prepare(struct fail *x)
         must(move(x, "active/b", "snapshots/base", 0), "commit");
         must(make(x, "active/other@base"), "mkdir active/other@base");
         must(put(x, "active/other/labels/x", "y"), "a label");
+        /* Two IDs that were used, for what is put in the store by hand. */
+        for (int i = 0; i < 2; i++) {
+                must(make(x, "active/k"), "mkdir active/k");
+                must(drop(x, "active/k"), "rmdir active/k");
+        }
 }

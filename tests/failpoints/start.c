@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define POINTS_MAX 3000
+#define LOOKS_MAX 100
 #define QUIET_MS 60 /* so long without a call: the sweep of a start is through */
 
 struct sweep {
@@ -163,15 +164,15 @@ static void check_next(struct sweep *s)
                 return;
         }
         check_served(s, "the next start");
-        for (int tries = 0; tries < 1500; tries++) {
+        for (int tries = 0; tries < LOOKS_MAX; tries++) {
                 left.len = 0;
                 if (state_is_settled(x, true, &left) && is_in_order(x))
                         break;
-                if (tries == 1499) {
+                if (tries == LOOKS_MAX - 1) {
                         wrong(s, "the next start does not put the store in order:", left.data);
                         show_check(x);
                 }
-                pause_ms(2);
+                pause_ms(tries < 10 ? 2 : 50);
         }
         if (!program_stop(x))
                 wrong(s, "the next start does not end well", NULL);

@@ -368,6 +368,14 @@ void state_log_mark(struct fail *x)
         x->last_line = text && *text ? strdup(last_line(text)) : NULL;
 }
 
+void state_log_show(struct fail *x)
+{
+        cleanup_free char *text = read_log(x);
+
+        if (text)
+                diag("log: %s", last_line(text));
+}
+
 bool state_log_tells(struct fail *x, int error, struct strata_buf *lines)
 {
         cleanup_free char *text = read_log(x);

@@ -393,6 +393,23 @@ static void left_over_label_files_go(void **state)
         assert_true(test_exists(t, "layers/%" PRIu64 "/labels/kept", id));
 }
 
+static void half_written_texts_go(void **state)
+{
+        static const char *const names[] = { "usage.new", "changes.new", "export.new" };
+        struct test_store *t = *state;
+        uint64_t id = test_snapshot(t, "base", "");
+
+        for (size_t i = 0; i < COUNT(names); i++)
+                test_write(test_path(t, "layers/%" PRIu64 "/%s", id, names[i]), "half");
+        test_write(test_path(t, "next.new"), "half");
+        test_store_crash(t);
+        assert_false(test_exists(t, "next.new"));
+        test_write(test_path(t, "layers/%" PRIu64 "/%s", id, names[1]), "of this run");
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_false(test_exists(t, "layers/%" PRIu64 "/%s", id, names[0]));
+        assert_true(test_exists(t, "layers/%" PRIu64 "/%s", id, names[1]));
+}
+
 static void stops_when_told(void **state)
 {
         struct test_store *t = *state;
@@ -427,6 +444,7 @@ int main(void)
                 STORE_TEST(an_operation_under_way_is_left_alone),
                 STORE_TEST(strange_files_are_left_alone),
                 STORE_TEST(left_over_label_files_go),
+                STORE_TEST(half_written_texts_go),
                 STORE_TEST(stops_when_told),
         };
 
