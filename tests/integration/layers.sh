@@ -170,6 +170,7 @@ is "it leaves nothing" "$(t cat "$MNT/active/no/changes")" ""
 is "no archive at all" "$(import /bin/ls no)" EINVAL
 : >"$BASE/empty.tar"
 t cp "$BASE/empty.tar" "$MNT/active/no/layer.tar"
+wait_until 20 eval 't tail -n 1 "$MNT/log" | grep -q "nothing was written"' # told by the last close, which nobody waits for
 logged "nothing at all" import active/no/layer.tar EINVAL "nothing was written"
 gzip -c "$BASE/child.tar" | head -c 400 >"$BASE/cut.tar.gz"
 is "a compressed one that is cut off" "$(import "$BASE/cut.tar.gz" no)" EINVAL
