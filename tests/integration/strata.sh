@@ -321,7 +321,7 @@ clean "gc: nothing is left"
 # a cp that takes over a second, so that there is something to show
 mkdir "$BASE/slow"
 # shellcheck disable=SC2016
-printf '#!/bin/sh\nfor to; do from=${last:-}; last=$to; done\n{ head -c 100000; sleep 1.5; cat; } <"$from" >"$to"\n' >"$BASE/slow/cp"
+printf '#!/bin/bash\nfrom=${*: -2:1}\nexec cat < <({ head -c 100000; sleep 1.5; cat; } <"$from") >"${*: -1}"\n' >"$BASE/slow/cp"
 chmod +x "$BASE/slow/cp"
 rate=', [0-9.]+[KM]/s'
 PATH=$BASE/slow:$PATH on_terminal '' pull "oci:$I:many" >"$BASE/shown"
