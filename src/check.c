@@ -137,16 +137,12 @@ int strata_check_each(int at, const char *path, struct strata *s, struct strata_
                       void (*fn)(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data),
                       void *data)
 {
-        int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        cleanup_dir DIR *dir = NULL;
         struct dirent *de;
+        int r = strata_io_list(at, path, &dir);
 
-        if (!dir) {
-                int r = -errno;
-
-                strata_close(fd);
+        if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        }
         while (!strata_check_stopped(c) && (errno = 0, de = readdir(dir)))
                 if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
                         fn(s, c, dirfd(dir), de->d_name, data);

@@ -177,17 +177,12 @@ static bool has_files(struct strata *s, uint64_t id)
         char path[STRATA_ID_PATH_MAX];
         cleanup_dir DIR *dir = NULL;
         struct dirent *de;
-        int fd;
+        int r;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/fs", id);
-        fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
-                return errno != ENOENT;
-        dir = fdopendir(fd);
-        if (!dir) {
-                strata_close(fd);
-                return true;
-        }
+        r = strata_io_list(s->layers_fd, path, &dir);
+        if (r < 0)
+                return r != -ENOENT;
         while ((errno = 0, de = readdir(dir)))
                 if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
                         return true;

@@ -124,23 +124,15 @@ static int each_child(struct strata *s, uint64_t id, int (*fn)(void *, uint64_t)
         char path[STRATA_ID_PATH_MAX];
         cleanup_dir DIR *dir = NULL;
         struct dirent *de;
-        int fd;
+        int r;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/children", id);
-        fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
-                return errno == ENOENT ? 0 : -errno;
-        dir = fdopendir(fd);
-        if (!dir) {
-                int r = -errno;
-
-                strata_close(fd);
-                return r;
-        }
+        r = strata_io_list(s->layers_fd, path, &dir);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
         for (;;) {
                 struct strata_info child;
                 unsigned long long number;
-                int r;
 
                 errno = 0;
                 de = readdir(dir);
@@ -230,17 +222,13 @@ int strata_entry_touch(struct strata *s, const struct strata_info *info)
 
 int strata_entry_count(struct strata *s, enum strata_kind kind, uint64_t *ret)
 {
-        int fd = openat(s->kind_fd[kind], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-        uint64_t n = 0;
+        cleanup_dir DIR *dir = NULL;
         struct dirent *de;
+        uint64_t n = 0;
+        int r = strata_io_list(s->kind_fd[kind], ".", &dir);
 
-        if (!dir) {
-                int r = -errno;
-
-                strata_close(fd);
+        if (r < 0)
                 return r;
-        }
         while ((errno = 0, de = readdir(dir)))
                 if (strata_name_check(de->d_name, NULL) == 0)
                         n++;

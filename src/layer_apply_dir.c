@@ -9,6 +9,7 @@
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
+#include "util/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -403,15 +404,9 @@ static int hide_in_root(struct strata_apply *a, const char *name)
 static int hide_root(struct strata_apply *a)
 {
         cleanup_dir DIR *dir = NULL;
-        int fd = openat(a->root->lower_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
         struct dirent *de;
+        int r = strata_io_list(a->root->lower_fd, ".", &dir);
 
-        dir = fd < 0 ? NULL : fdopendir(fd);
-        if (!dir) {
-                r = -errno;
-                strata_close(fd);
-                return r;
-        }
         while (r == 0 && (errno = 0, de = readdir(dir)))
                 if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
                         r = hide_in_root(a, de->d_name);

@@ -15,6 +15,7 @@
 #include "trash.h"
 #include "util/cleanup.h"
 #include "util/copy.h"
+#include "util/io.h"
 
 #include <archive.h>
 #include <errno.h>
@@ -98,16 +99,12 @@ static int start(pthread_t *thread, void *(*run)(void *), struct strata_import *
 
 static int check_empty(struct strata_import *m, int fs_fd)
 {
-        int fd = openat(fs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        cleanup_dir DIR *dir = NULL;
         struct dirent *de;
+        int r = strata_io_list(fs_fd, ".", &dir);
 
-        if (!dir) {
-                int r = -errno;
-
-                strata_close(fd);
+        if (r < 0)
                 return r;
-        }
         while ((errno = 0, de = readdir(dir))) {
                 if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
                         continue;

@@ -245,16 +245,14 @@ static int settle(struct strata *s, const char *name, uint64_t id, bool cut)
 
 void strata_publish_recover(struct strata *s)
 {
-        int fd = openat(s->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        cleanup_dir DIR *dir = NULL;
         struct dirent *de;
         uint64_t id;
         bool cut;
-        int r;
+        int r = strata_io_list(s->root_fd, ".", &dir);
 
-        if (!dir) {
-                strata_log_add(s->log, "recover", ".", NULL, errno, "can't look for imports that were cut off");
-                strata_close(fd);
+        if (r < 0) {
+                strata_log_add(s->log, "recover", ".", NULL, r, "can't look for imports that were cut off");
                 return;
         }
         while ((errno = 0, de = readdir(dir))) {

@@ -106,7 +106,6 @@ static int inflate_members(struct unpack *u, z_stream *z)
                 }
                 if (between && z->next_in[0] != GZIP_FIRST)
                         return 0; /* padding, or what else stands behind it */
-                between = false;
                 r = inflate_given(u, z);
                 if (r < 0)
                         return r;

@@ -2,6 +2,7 @@
 #include "layer_walk.h"
 
 #include "util/cleanup.h"
+#include "util/io.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -116,19 +117,14 @@ static unsigned char type_of(const struct walk *k, const struct level *l, const 
 /* Adds what the directory FD of level L holds; with GONE it is the one below. */
 static int level_list(const struct walk *k, struct level *l, int fd, bool gone)
 {
-        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_dir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+        cleanup_dir DIR *dir = NULL;
         struct dirent *de;
+        int r = strata_io_list(fd, ".", &dir);
 
-        if (!dir) {
-                int r = -errno;
-
-                strata_close(copy);
+        if (r < 0)
                 return r;
-        }
         for (;;) {
                 unsigned char type = DT_UNKNOWN;
-                int r = 0;
 
                 errno = 0;
                 de = readdir(dir);

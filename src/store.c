@@ -60,13 +60,10 @@ static int is_unfinished(int dirfd)
 {
         cleanup_dir DIR *dir = NULL;
         struct dirent *de;
-        int fd = open_dir(dirfd, ".");
+        int r = strata_io_list(dirfd, ".", &dir);
 
-        if (fd < 0)
-                return fd;
-        dir = fdopendir(fd);
-        if (!dir)
-                return -errno;
+        if (r < 0)
+                return r;
         while ((errno = 0, de = readdir(dir))) {
                 bool known = de->d_name[0] == '.' || strcmp(de->d_name, "lock") == 0 ||
                              strcmp(de->d_name, "format.new") == 0 || strcmp(de->d_name, "lost+found") == 0;
@@ -240,17 +237,10 @@ int strata_store_highest_id(int dirfd, uint64_t *highest)
         cleanup_dir DIR *dir = NULL;
         unsigned long long id;
         struct dirent *de;
-        int fd = open_dir(dirfd, ".");
+        int r = strata_io_list(dirfd, ".", &dir);
 
-        if (fd < 0)
-                return fd;
-        dir = fdopendir(fd);
-        if (!dir) {
-                int r = -errno;
-
-                strata_close(fd);
+        if (r < 0)
                 return r;
-        }
         while ((errno = 0, de = readdir(dir)))
                 if (strata_io_parse_u64(de->d_name, &id) && id > *highest && id < UINT64_MAX / 512)
                         *highest = id;

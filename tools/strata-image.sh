@@ -101,12 +101,15 @@ pull() { # IMAGE
         echo "$top"
 }
 
+# In the place of the shell that metered() starts, whose errors are not those of the meter.
+import_layer() { exec cp "$1" "$2" 2>"$tmp/errors"; } # FILE TO
+
 # The layer of pull()'s loop: snapshot top on below. Checked before it is committed, and so never half there.
 pull_layer() {
         key=strata-$$
         new=$mnt/active/$key
         mkdir "$new${below:+@$below}" || die "$EX_OSERR" "cannot prepare a snapshot for layer $number"
-        if ! metered "layer $number of $count" "$size" cp "$(blob "$digest")" "$new/layer.tar" 2>"$tmp/errors" </dev/null; then
+        if ! metered "layer $number of $count" "$size" import_layer "$(blob "$digest")" "$new/layer.tar"; then
                 reason=$(tail -n 1 "$mnt/log")
                 case $reason in
                 *" EINVAL "* | *" EFBIG "*) die "$EX_DATAERR" "layer $number, $digest: $reason" ;;

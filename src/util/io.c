@@ -79,6 +79,21 @@ int strata_io_replace_at(int dirfd, const char *tmp, const char *name, const voi
         return r;
 }
 
+int strata_io_list(int dirfd, const char *name, DIR **ret)
+{
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+        if (!dir) {
+                int r = -errno;
+
+                strata_close(fd);
+                return r;
+        }
+        *ret = dir;
+        return 0;
+}
+
 bool strata_io_parse_u64(const char *s, unsigned long long *ret)
 {
         unsigned long long v = 0;

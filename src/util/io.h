@@ -5,6 +5,7 @@
 
 #include "buf.h"
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -26,6 +27,9 @@ int strata_io_create_at(int dirfd, const char *name, const void *data, size_t le
  */
 int strata_io_replace_at(int dirfd, const char *tmp, const char *name, const void *data, size_t len, unsigned mode,
                          bool sync);
+
+/* Opens the directory NAME below DIRFD, "." for that itself, to read its names; links are not followed. 0 or -errno. */
+int strata_io_list(int dirfd, const char *name, DIR **ret);
 
 /* The decimal number of S, digits only, in *RET. False if S is anything else or does not fit. */
 bool strata_io_parse_u64(const char *s, unsigned long long *ret);

@@ -297,32 +297,53 @@ mkdir "$BASE/many"
 (cd "$BASE/many" && seq -f 'file-with-a-name-%06g' 60000 | xargs touch)
 add_layer "$I:many" "$BASE/many"
 importing() { t ls "$A" | grep -q strata-; }
-interrupted() { # SIGNAL
+interrupted() { # SIGNAL AMID-WHAT ARG…
     # a shell's background starts deaf to SIGINT
-    env --default-signal TMPDIR="$BASE/tmp" STRATA_MNT="$MNT" "$STRATA" pull "oci:$I:many" >"$OUT" 2>&1 &
+    env --default-signal TMPDIR="$BASE/tmp" STRATA_MNT="$MNT" "$STRATA" "${@:3}" >"$OUT" 2>&1 &
     local pid=$!
     SPAWNS+=("$pid")
-    wait_until 60 importing || diag "the import does not begin"
+    wait_until 60 "$2" || diag "it does not come to $2"
     kill "-$1" "$pid"
     wait "$pid"
 }
 for signal in INT:130 TERM:143 HUP:129; do
-    interrupted "${signal%:*}"
+    interrupted "${signal%:*}" importing pull "oci:$I:many"
     is "pull, SIG${signal%:*}: the exit code" "$?" "${signal#*:}"
     is "pull, SIG${signal%:*}: no half layer" "$(names "$S")" "scratch "
     clean "pull, SIG${signal%:*}: nothing is left"
 done
-interrupted KILL
+interrupted KILL importing pull "oci:$I:many"
 isnt "pull, SIGKILL: leaves what it was at" "$(names "$A")" ''
 wait_until 60 eval '! pgrep -f "$A/strata-.*layer.tar" >/dev/null'
 like "gc: removes that" "$(strata gc -y)" '^active/strata-[0-9]+$'
 rm -rf "$BASE/tmp"/strata.*
 clean "gc: nothing is left"
-on_terminal '' pull "oci:$I:many" >"$BASE/shown"
+# a cp that takes over a second, so that there is something to show
+mkdir "$BASE/slow"
+# shellcheck disable=SC2016
+printf '#!/bin/bash\nfrom=${*: -2:1}\nexec cat < <({ head -c 100000; sleep 1.5; cat; } <"$from") >"${*: -1}"\n' >"$BASE/slow/cp"
+chmod +x "$BASE/slow/cp"
+rate=', [0-9.]+[KM]/s'
+PATH=$BASE/slow:$PATH on_terminal '' pull "oci:$I:many" >"$BASE/shown"
 like "pull: speaks on a terminal" "$(cat "$BASE/shown")" 'Writing manifest'
+like "pull: shows which layer, bytes of how many, and rate" "$(cat "$BASE/shown")" "layer 1 of 1: [0-9.]+K of [0-9.]+[KM]$rate"
 is "pull: after all that" "$(strata images | wc -l)" 1
 many=$(strata images | cut -f 3)
 is "with all files" "$(t ls "$S/$many/fs" | wc -l)" 60000
+
+# ---- a push on a terminal, and signals amid one: what the target lacks is exported
+PATH=$BASE/slow:$PATH on_terminal '' push "oci:$I:many" "oci:$BASE/sent:a" >"$BASE/shown"
+like "push: speaks on a terminal" "$(cat "$BASE/shown")" 'Writing manifest'
+like "push: shows which layer, bytes and rate" "$(cat "$BASE/shown")" "layer 1 of 1: [0-9.]+K$rate"
+before=$(state)
+exporting() { [ -n "$(find "$BASE/tmp" -name 'layer.tar*' -size +0)" ]; }
+for signal in INT:130 TERM:143 HUP:129; do
+    interrupted "${signal%:*}" exporting push "oci:$I:many" "oci:$BASE/cut:a"
+    is "push, SIG${signal%:*}: the exit code" "$?" "${signal#*:}"
+    clean "push, SIG${signal%:*}: nothing is left"
+    nok "push, SIG${signal%:*}: no image comes of it" skopeo inspect "oci:$BASE/cut:a"
+done
+is "and the snapshots are as they were" "$(state)" "$before"
 
 # ---- completion
 complete_words() { # WORD…: completes the last

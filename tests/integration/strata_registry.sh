@@ -104,16 +104,40 @@ is "from an archive: the same snapshot" "$(pull "docker-archive:$BASE/image.tar"
 is "names of both" "$(strata images | cut -f 1 | sort | xargs)" "127.0.0.1:$PORT/test/image:1 docker-archive:$BASE/image.tar"
 clean "nothing is left over"
 
-# podman's own idea of the image, where it works
+# podman's and containerd's own idea of the image, where they work: their times of folders are those of unpacking, and they
+# know none before 1970
+untimed() { manifest "$1" | grep -av '/kinds/old' | sed -E 's/(dir [0-7]+ [0-9:]+) .*/\1/'; }
 podman_in() { limit podman --root "$BASE/podman" --runroot "$BASE/podrun" --storage-driver vfs "$@" 2>"$BASE/podman.log"; }
 if command -v podman >/dev/null && podman_in pull -q --tls-verify=false "${R#docker://}/test/image:1" >/dev/null; then
     at=$(podman_in image mount "${R#docker://}/test/image:1")
-    # its times of folders are those of unpacking, and it knows none before 1970
-    untimed() { manifest "$1" | grep -av '/kinds/old' | sed -E 's/(dir [0-7]+ [0-9:]+) .*/\1/'; }
     is "the files equal what podman mounts" "$(diff <(untimed "$S/$top/fs") <(untimed "$at") | head -n 20)" ''
     podman_in image unmount -a >/dev/null
+    from="containers-storage:[vfs@$BASE/podman+$BASE/podrun]${R#docker://}/test/image:1"
+    is "from podman's own store: the same snapshot" "$(pull "$from")" "$top"
+    ok "its name is dropped" strata images -d "$from"
 else
     diag "podman does not work here: $(tail -n 1 "$BASE/podman.log")"
+fi
+
+# a server of its own
+start_containerd() {
+    mkdir "$BASE/containerd" &&
+        printf 'version = 2\nroot = "%s"\nstate = "%s"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "%s"\n' \
+            "$BASE/containerd/root" "$BASE/containerd/state" "$BASE/containerd/sock" >"$BASE/containerd/config.toml" &&
+        { containerd --config "$BASE/containerd/config.toml" >"$BASE/containerd.log" 2>&1 & } &&
+        SPAWNED=$! && SPAWNS+=("$SPAWNED") && wait_until 30 containerd_in version
+}
+containerd_in() { limit ctr --address "$BASE/containerd/sock" "$@" >>"$BASE/ctr.log" 2>&1; }
+if command -v containerd ctr >/dev/null; then
+    mkdir "$BASE/mounted"
+    ok "containerd takes the image" eval 'start_containerd && containerd_in images import --snapshotter overlayfs "$BASE/image.tar" &&
+        containerd_in images mount --snapshotter overlayfs docker.io/library/test:1 "$BASE/mounted"'
+    is "the files equal what containerd mounts" "$(diff <(untimed "$S/$top/fs") <(untimed "$BASE/mounted") | head -n 20)" '' ||
+        diag "$(tail -n 3 "$BASE/ctr.log")"
+    umount "$BASE/mounted" 2>/dev/null
+    unspawn "$SPAWNED"
+else
+    diag "no containerd here"
 fi
 
 # ---- run, change, commit

@@ -232,6 +232,25 @@ static void parses_numbers_and_nothing_else(void **state)
         }
 }
 
+static void lists_a_directory_and_nothing_else(void **state)
+{
+        cleanup_fd int dir = open_dir(*state);
+        cleanup_dir DIR *list = NULL;
+        unsigned names = 0;
+
+        assert_int_equal(mkdirat(dir, "d", 0700), 0);
+        assert_int_equal(strata_io_create_at(dir, "d/f", "", 0, 0600, false), 0);
+        assert_int_equal(symlinkat("d", dir, "l"), 0);
+        assert_int_equal(strata_io_list(dir, "none", &list), -ENOENT);
+        assert_int_equal(strata_io_list(dir, "d/f", &list), -ENOTDIR);
+        assert_true(strata_io_list(dir, "l", &list) < 0);
+        assert_null(list);
+        assert_int_equal(strata_io_list(dir, "d", &list), 0);
+        for (struct dirent *de; (de = readdir(list));)
+                names += strcmp(de->d_name, "f") == 0;
+        assert_int_equal(names, 1);
+}
+
 #define DIR_TEST(f) cmocka_unit_test_setup_teardown(f, test_dir_setup, test_store_teardown)
 
 int main(void)
@@ -246,6 +265,7 @@ int main(void)
                 DIR_TEST(replace_puts_the_new_file_in_place),
                 DIR_TEST(a_replace_without_its_rename_leaves_all_as_it_was),
                 DIR_TEST(a_replace_cut_off_leaves_all_as_it_was),
+                DIR_TEST(lists_a_directory_and_nothing_else),
                 cmocka_unit_test(write_goes_on_until_all_is_written),
                 cmocka_unit_test(write_tells_what_failed),
                 cmocka_unit_test(parses_numbers_and_nothing_else),

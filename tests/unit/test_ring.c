@@ -117,12 +117,34 @@ static void an_error_comes_after_what_is_there(void **state)
         strata_ring_free(ring);
 }
 
+static void what_is_there_is_told_without_waiting(void **state)
+{
+        struct strata_ring *ring;
+        const void *bytes = NULL;
+        char data[3000];
+
+        (void)state;
+        memset(data, 'x', sizeof(data));
+        assert_int_equal(strata_ring_new(4096, 1, &ring), 0);
+        assert_false(strata_ring_has(ring, 0, 1, &bytes));
+        assert_int_equal(strata_ring_write(ring, data, sizeof(data)), 0);
+        assert_false(strata_ring_has(ring, 0, sizeof(data), &bytes)); /* they may be the last */
+        assert_true(strata_ring_has(ring, 0, sizeof(data) - 1, &bytes));
+        assert_memory_equal(bytes, data, sizeof(data) - 1);
+        strata_ring_skip(ring, 0, sizeof(data) - 1);
+        assert_int_equal(strata_ring_write(ring, data, 2000), 0);
+        assert_true(strata_ring_has(ring, 0, 1000, &bytes));
+        assert_false(strata_ring_has(ring, 0, 1500, &bytes)); /* in two pieces */
+        strata_ring_free(ring);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(each_reader_gets_all_of_it),
                 cmocka_unit_test(a_reader_that_goes_ends_the_writer),
                 cmocka_unit_test(an_error_comes_after_what_is_there),
+                cmocka_unit_test(what_is_there_is_told_without_waiting),
         };
 
         return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
