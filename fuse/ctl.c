@@ -25,6 +25,7 @@ static const struct sfs_ctl table[] = {
         { SFS_SLOT_CHANGES, "changes", S_IFREG | 0400, SFS_AT_ENTRIES, SFS_COST_LAYER, sfs_show_changes,
           sfs_changes_known },
         { SFS_SLOT_LAYER, "layer.tar", S_IFREG | 0600, SFS_AT_ENTRIES, SFS_COST_LAYER, NULL, sfs_layer_known },
+        { SFS_SLOT_VERIFY, "verify", S_IFREG | 0400, SFS_AT(STRATA_COMMITTED), SFS_COST_WALK, NULL, NULL },
         { SFS_SLOT_LABELS, "labels", S_IFDIR | 0755, SFS_AT_ENTRIES, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_CHILDREN, "children", S_IFREG | 0444, SFS_AT(STRATA_COMMITTED), SFS_COST_WALK, sfs_show_children,
           NULL },

@@ -34,6 +34,7 @@ enum sfs_slot {
         SFS_SLOT_CHILDREN,
         SFS_SLOT_CHANGES,
         SFS_SLOT_LAYER,
+        SFS_SLOT_VERIFY,
 };
 
 #define SFS_LABEL_BIT (UINT64_C(1) << 63)
@@ -77,6 +78,12 @@ static inline bool sfs_node_is_entry(uint64_t node)
 static inline bool sfs_node_is_layer(uint64_t node)
 {
         return !sfs_node_is_label(node) && sfs_node_id(node) && sfs_node_slot(node) == SFS_SLOT_LAYER;
+}
+
+/* True for a snapshot's `verify`. */
+static inline bool sfs_node_is_verify(uint64_t node)
+{
+        return !sfs_node_is_label(node) && sfs_node_id(node) && sfs_node_slot(node) == SFS_SLOT_VERIFY;
 }
 
 /* True for an entry's directory of labels. */

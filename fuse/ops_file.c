@@ -7,6 +7,7 @@
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,6 +95,8 @@ void sfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 r = sfs_layer_open(req, ino, fi);
         else if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC))
                 r = sfs_op_refuse(sfs_of(req), "open", ino, NULL);
+        else if (sfs_node_is_verify(ino))
+                r = sfs_verify_open(req, ino, fi);
         else
                 r = open_text(req, ino, fi);
         if (r < 0 && r != -EPERM && r != -EROFS && r != -EINVAL) /* those are told of already */
@@ -109,6 +112,10 @@ void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 
         if (sfs_node_is_layer(ino)) {
                 sfs_layer_read(req, ino, fi, size, off);
+                return;
+        }
+        if (sfs_node_is_verify(ino)) {
+                sfs_verify_read(req, ino, fi, size, off);
                 return;
         }
         h = sfs_handle_get(sfs_of(req), ino, fi->fh);

@@ -16,6 +16,7 @@
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -267,7 +268,8 @@ static void run_truncate(struct sfs_job *job)
         uint64_t id;
         int r = sfs_labels_find(l->sfs->labels, l->node, &id, name);
 
-        if (r == 0)
+        /* A damaged one can be emptied all the same. */
+        if (r == 0 && l->size)
                 r = strata_label_get(l->sfs->store, id, name, &text);
         if (r == 0 || r == -ENOENT)
                 r = set_length(&text, (size_t)l->size);
@@ -362,6 +364,10 @@ void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 sfs_layer_flush(req, ino, fi);
                 return;
         }
+        if (sfs_node_is_verify(ino)) {
+                fuse_reply_err(req, 0);
+                return;
+        }
         h = handle(req, ino, fi);
         if (!h)
                 return;
@@ -381,7 +387,7 @@ void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file
         struct sfs_handle *h;
 
         (void)datasync;
-        if (sfs_node_is_layer(ino)) {
+        if (sfs_node_is_layer(ino) || sfs_node_is_verify(ino)) {
                 fuse_reply_err(req, 0); /* what counts is the commit */
                 return;
         }
@@ -396,6 +402,10 @@ void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
         if (sfs_node_is_layer(ino)) {
                 sfs_layer_release(req, ino, fi);
+                return;
+        }
+        if (sfs_node_is_verify(ino)) {
+                sfs_verify_release(req, fi);
                 return;
         }
         h = handle(req, ino, fi);

@@ -17,6 +17,7 @@ struct raw {
         struct sfs_options *o;
         char *expire;
         char *durability;
+        char *fingerprint;
         char *mountapi;
         char *maxlayer;
         char *keeper;
@@ -54,6 +55,7 @@ enum {
 static const struct fuse_opt specs[] = {
         RAW("expire=%s", expire),
         RAW("durability=%s", durability),
+        RAW("fingerprint=%s", fingerprint),
         RAW("mountapi=%s", mountapi),
         RAW("maxlayer=%s", maxlayer),
         RAW("keeper=%s", keeper),
@@ -159,6 +161,9 @@ static int check(struct raw *raw)
         o->config.durable = !raw->durability || strcmp(raw->durability, "commit") == 0;
         if (!o->config.durable && strcmp(raw->durability, "none") != 0)
                 return mistake("durability=%s is neither commit nor none", raw->durability);
+        o->config.fingerprint = raw->fingerprint && strcmp(raw->fingerprint, "on") == 0;
+        if (raw->fingerprint && !o->config.fingerprint && strcmp(raw->fingerprint, "off") != 0)
+                return mistake("fingerprint=%s is neither on nor off", raw->fingerprint);
         o->config.old_mount_api = raw->mountapi && strcmp(raw->mountapi, "old") == 0;
         if (raw->mountapi && !o->config.old_mount_api && strcmp(raw->mountapi, "auto") != 0)
                 return mistake("mountapi=%s is neither auto nor old", raw->mountapi);
@@ -197,6 +202,7 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         r = check(&raw);
         free(raw.expire);
         free(raw.durability);
+        free(raw.fingerprint);
         free(raw.mountapi);
         free(raw.maxlayer);
         free(raw.keeper);
@@ -257,6 +263,7 @@ void sfs_options_usage(void)
                "    -o expire=SECONDS       release idle mounts of views and snapshots after this (60; 0: never)\n"
                "    -o durability=WHEN      commit: `mv` to snapshots/ returns when all is on the disk (default);\n"
                "                            none: it does not wait, and a power cut may lose commits\n"
+               "    -o fingerprint=on|off   on: a commit keeps fingerprints of its files, for `verify` (off)\n"
                "    -o mountapi=WHICH       auto (default), or old: mount(2) as before Linux 6.8\n"
                "    -o maxlayer=BYTES       refuse imported layers that are larger, unpacked (0: no limit)\n"
                "    -o keeper=on|off        on (default): the mount goes on if the program dies\n"

@@ -21,8 +21,9 @@ enum sfs_lane {
         SFS_LANE_LABEL,  /* labels on their way to the disk */
         SFS_LANE_READ,   /* text that takes a walk over the store */
         SFS_LANE_LAYER,  /* pieces of layers, going out and coming in */
+        SFS_LANE_VERIFY, /* whole layers being read */
 };
-#define SFS_LANES 5
+#define SFS_LANES 6
 
 struct sfs_keep;
 struct sfs_pool;

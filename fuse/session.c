@@ -18,6 +18,7 @@
 #include "store.h"
 #include "takeover.h"
 #include "trash.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,6 +133,7 @@ static void take_down(struct session *x)
 {
         const struct timespec pause = { .tv_nsec = 5000000 };
 
+        sfs_verify_stop(&x->sfs);
         sfs_attach_shutdown(x->sfs.attach);
         if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
                 /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
@@ -231,6 +233,7 @@ static int serve(struct session *x)
                 pthread_join(x->control, NULL);
         }
         atomic_store(&x->stop_sweep, true);
+        sfs_verify_stop(&x->sfs);
         pthread_mutex_lock(&x->answer_lock);
         pthread_cond_broadcast(&x->answer_cond);
         pthread_mutex_unlock(&x->answer_lock);
@@ -369,6 +372,7 @@ static void session_init(struct session *x, const struct sfs_options *o, const s
         pthread_cond_init(&x->answer_cond, NULL);
         pthread_mutex_init(&sfs->moves_lock, NULL);
         pthread_mutex_init(&sfs->adopted_lock, NULL);
+        pthread_mutex_init(&sfs->verifying_lock, NULL);
         sfs->expire = o->expire;
         sfs->max_layer = o->max_layer;
         sfs->uid = getuid();
@@ -442,6 +446,7 @@ out:
         sfs_attach_free(sfs->attach);
         sfs_labels_free(sfs->labels);
         sfs_moves_free(sfs);
+        pthread_mutex_destroy(&sfs->verifying_lock);
         strata_close_store(sfs->store);
         free(sfs->mnt);
         return status;

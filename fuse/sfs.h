@@ -19,6 +19,7 @@ struct sfs_labels;
 struct sfs_move;
 struct sfs_past;
 struct sfs_pool;
+struct sfs_verifying;
 
 struct sfs {
         struct strata *store;
@@ -41,6 +42,10 @@ struct sfs {
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
         struct sfs_move *moves;     /* names that are changing: moves.h */
+
+        pthread_mutex_t verifying_lock;  /* protects the two below; a leaf lock */
+        struct sfs_verifying *verifying; /* reads of `verify` under way: verify.h */
+        bool verify_stopped;             /* no more of them: the program ends */
 };
 
 /* How long the kernel may keep what never changes behind its back. */

@@ -89,6 +89,7 @@ int sfs_show_version(struct sfs *sfs, const struct strata_info *info, struct str
         strata_buf_addf(buf, "program: stratafs %s\nstore-format: 1\n", PACKAGE_VERSION);
         strata_buf_addf(buf, "durability: %s\n",
                         s->config.durable ? "commit" : "none (a commit may be lost in a power cut)");
+        strata_buf_addf(buf, "fingerprint: %s\n", s->config.fingerprint ? "on" : "off");
         strata_buf_addf(buf, "volatile: %s\n", s->config.volatile_mounts ? "yes" : "no");
         strata_buf_addf(buf, "kernel: %s\n", uname(&uts) == 0 ? uts.release : "unknown");
         strata_buf_addf(buf, "mount-api: %s\n", s->mount_api->name);

@@ -64,7 +64,7 @@ int sfs_upgrade_probe(const char *layout, const char *store)
                                 "");
         if (dir < 0 || strata_io_read_at(dir, "format", 256, &format) < 0 || !format.data)
                 return complain("can't read the format of the store ", store);
-        if (strcmp(format.data, STRATA_STORE_FORMAT) != 0)
+        if (strata_store_format_of(format.data, format.len) == -EINVAL)
                 return complain("the installed program does not know the format of the store ", store);
         return 0;
 }

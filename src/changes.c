@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "changes.h"
 
+#include "damage.h"
 #include "layer_walk.h"
 #include "mount.h"
 #include "strata.h"
@@ -30,17 +31,11 @@ struct collect {
 static int add_line(struct collect *c, char what, const char *path)
 {
         struct strata_buf *buf = c->buf;
-        bool quote = strpbrk(path, "\"\\") || strata_buf_has_control(path);
-
         if (buf->len > TEXT_MAX)
                 return -EFBIG;
-
-        strata_buf_addf(buf, "%c %s/", what, quote ? "\"" : "");
-        if (quote)
-                strata_buf_add_escaped(buf, path);
-        else
-                strata_buf_addstr(buf, path);
-        strata_buf_addstr(buf, quote ? "\"\n" : "\n");
+        strata_buf_addf(buf, "%c ", what);
+        strata_buf_add_layer_path(buf, path);
+        strata_buf_addstr(buf, "\n");
         return strata_buf_status(buf);
 }
 
@@ -129,6 +124,7 @@ int strata_changes_get(struct strata *s, const struct strata_info *info, struct 
         if (r < 0 || gone < 0)
                 return gone < 0 ? gone : r;
         if (info->kind == STRATA_COMMITTED && !strata_changes_size(s, info, &known)) {
+                strata_damage_note_sumfile(s, info->id, "changes");
                 /* A full disk is no reason to tell nothing. */
                 n = snprintf(line, sizeof(line), SIZE_FORMAT, (uint64_t)text.len);
                 snprintf(path, sizeof(path), "%" PRIu64 "/changes", info->id);

@@ -3,6 +3,7 @@
 #include "check_part.h"
 
 #include "layer_publish.h"
+#include "mount.h"
 #include "store.h"
 #include "strata.h"
 #include "util/buf.h"
@@ -158,6 +159,14 @@ static void check_top_name(struct strata *s, struct strata_check *c, int dirfd, 
                                              "views",  "snapshots", "lost+found", "probe.new",   "gave-up" };
 
         (void)data;
+        if (strncmp(name, "mark.", 5) == 0 && c->mode != STRATA_CHECK_SWEEP && strata_mount_mark_is_damaged(s, name)) {
+                int r = STRATA_CHECK_LEFT;
+
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, EUCLEAN, name, "its checksum is wrong; each start makes it anew");
+                return;
+        }
         for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
                 if (strcmp(name, known[i]) == 0)
                         return;
@@ -258,7 +267,7 @@ static void check_format(struct strata *s, struct strata_check *c, const void *w
         int r = strata_store_check_format(s);
 
         (void)what;
-        if (r == 0)
+        if (r >= 0)
                 return;
         r = STRATA_CHECK_LEFT;
         if (strata_check_wants(c, STRATA_CHECK_DAMAGE))

@@ -11,6 +11,7 @@
 #include "usage.h"
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/sumfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -104,6 +105,7 @@ static void check_mark(struct strata *s, struct strata_check *c, int dirfd, cons
 
 static void check_label(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
+        cleanup_buf struct strata_buf value = STRATA_BUF_INIT;
         const struct layer *l = data;
         char path[PATH_SIZE], own[32];
         struct stat st;
@@ -120,8 +122,10 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
                 strata_check_tell(c, r, 0, path, "a crash cut the setting of a label off");
-        } else if (!S_ISREG(st.st_mode) || strata_name_check(name, NULL) < 0 || st.st_size > STRATA_LABEL_MAX + 1) {
+        } else if (!S_ISREG(st.st_mode) || strata_name_check(name, NULL) < 0 || st.st_size >= STRATA_LABEL_FILE_MAX) {
                 strata_check_foreign(s, c, dirfd, name, path, "it is no label");
+        } else if (strata_label_get(s, l->rec->id, name, &value) == -EUCLEAN) {
+                strata_check_foreign(s, c, dirfd, name, path, "the checksum of this label is wrong");
         }
 }
 
@@ -166,8 +170,17 @@ static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, c
         struct strata_op op;
         uint64_t id;
 
-        if (l->place->kind == STRATA_ACTIVE || strata_mount_lives_on(s, l->rec->id) ||
-            strata_op_begin(s, &op, l->rec->id) < 0)
+        if (l->place->kind == STRATA_ACTIVE) {
+                if (strata_mount_mark_is_damaged(s, path)) {
+                        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+                        strata_check_tell(
+                                c, r, EUCLEAN, path,
+                                "its checksum is wrong, so the entry counts as suspect; the label " STRATA_MOUNT_TRUST
+                                " ends that");
+                }
+                return;
+        }
+        if (strata_mount_lives_on(s, l->rec->id) || strata_op_begin(s, &op, l->rec->id) < 0)
                 return;
         if (strata_entry_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
@@ -186,23 +199,62 @@ static bool is_of_this_run(struct strata *s, int dirfd, const char *name)
                (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec >= s->run;
 }
 
+/* Of what is computed again: `changes` and `export`. */
+static void check_sumfile(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *path)
+{
+        char text[STRATA_SUMFILE_MAX];
+        int r = STRATA_CHECK_LEFT;
+
+        (void)s;
+        if (strata_sumfile_read(dirfd, name, text) != -EUCLEAN)
+                return;
+        if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+        strata_check_tell(c, r, EUCLEAN, path, "its checksum is wrong; it is made anew when asked for");
+}
+
+/* A file that a crash left on its way to its real name; a sweep leaves what may be being written. */
+static void check_new_file(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *path)
+{
+        int r = STRATA_CHECK_LEFT;
+
+        if (c->mode == STRATA_CHECK_SWEEP && is_of_this_run(s, dirfd, name))
+                return;
+        if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+        strata_check_tell(c, r, 0, path, "a crash cut the writing of it off");
+}
+
+static bool is_one_of(const char *name, const char *const *names, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(name, names[i]) == 0)
+                        return true;
+        return false;
+}
+
 static void check_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
-        static const char *const known[] = {
-                "meta", "meta.new", "fs", "work", "labels", "children", "changes", "export"
-        };
+        static const char *const known[] = { "meta", "meta.new", "fs", "work", "labels", "children" };
+        static const char *const sums[] = { "changes", "export" };
+        static const char *const new[] = { "usage.new", "changes.new", "export.new", "mounted.new" };
         const struct layer *l = data;
         char path[PATH_SIZE];
         int r = STRATA_CHECK_LEFT;
 
         snprintf(path, sizeof(path), "layers/%" PRIu64 "/%s", l->rec->id, name);
-        for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-                if (strcmp(name, known[i]) == 0)
-                        return;
-        if (strcmp(name, "usage") == 0) {
+        if (is_one_of(name, known, sizeof(known) / sizeof(*known)))
+                return;
+        if (is_one_of(name, sums, sizeof(sums) / sizeof(*sums))) {
+                check_sumfile(s, c, dirfd, name, path);
+        } else if (is_one_of(name, new, sizeof(new) / sizeof(*new))) {
+                check_new_file(s, c, dirfd, name, path);
+        } else if (strcmp(name, "usage") == 0) {
                 check_usage(s, c, dirfd, l, path);
         } else if (strcmp(name, "mounted") == 0) {
                 check_mounted(s, c, dirfd, l, path);
+        } else if (strcmp(name, "manifest") == 0) {
+                strata_check_manifest(s, c, l->rec->id, l->place);
         } else if (strncmp(name, "lower.", 6) == 0) {
                 /* Where mount_old.c mounts for an instant: a kill may have come just then. */
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
@@ -211,13 +263,6 @@ static void check_name(struct strata *s, struct strata_check *c, int dirfd, cons
                         strata_check_tell(c, r, 0, path, "a crash left this place for a mount");
         } else if (strcmp(name, "fs.new") == 0) {
                 check_import(s, c, dirfd, l, path);
-        } else if (strcmp(name, "usage.new") == 0 || strcmp(name, "changes.new") == 0 ||
-                   strcmp(name, "export.new") == 0) {
-                if (c->mode == STRATA_CHECK_SWEEP && is_of_this_run(s, dirfd, name))
-                        return;
-                if (strata_check_wants(c, STRATA_CHECK_CRASH))
-                        r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
-                strata_check_tell(c, r, 0, path, "a crash cut the writing of it off");
         } else {
                 strata_check_foreign(s, c, dirfd, name, path, "it is no part of a layer");
         }
@@ -257,6 +302,8 @@ void strata_check_contents(struct strata *s, struct strata_check *c, const struc
                         check_folder(s, c, &l, "fs", false);
                 if (place->kind == STRATA_ACTIVE)
                         check_folder(s, c, &l, "work", true);
+                if (place->kind == STRATA_COMMITTED)
+                        strata_check_manifest_is_there(s, c, rec);
         }
         pthread_mutex_unlock(&s->names);
         if (!linked)
@@ -317,8 +364,10 @@ int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *re
         r = strata_record_place_mtime(s, &rec.now, &rec.created);
         if (r < 0)
                 return r;
-        if (rec.now.kind == STRATA_COMMITTED)
+        if (rec.now.kind == STRATA_COMMITTED) {
                 rec.committed = rec.created;
+                (void)strata_manifest_summarize(s, id, rec.manifest); /* if there is one */
+        }
         *ret = rec;
         return 0;
 }

@@ -138,10 +138,10 @@ static void layer_path(uint64_t id, const char *file, char path[STRATA_ID_PATH_M
 static int relink(struct strata *s, uint64_t id, const struct strata_place *place)
 {
         int fd = s->kind_fd[place->kind];
-        char target[STRATA_ID_PATH_MAX];
+        char target[STRATA_TARGET_MAX];
         const char *tmp = ".relink"; /* no name of an entry: removed by the next examination */
 
-        snprintf(target, sizeof(target), "../layers/%" PRIu64, id);
+        strata_entry_target(id, target);
         (void)unlinkat(fd, tmp, 0);
         if (symlinkat(target, fd, tmp) < 0)
                 return -errno;
@@ -335,6 +335,23 @@ static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
         strata_check_tell(c, r, 0, path, "the record of a step that a crash cut off");
 }
 
+/* One of the two copies in a record is damaged. NAMES is held; a mover writes both anew. */
+static void check_copies(struct strata *s, struct strata_check *c, const struct strata_record *rec)
+{
+        char path[STRATA_ID_PATH_MAX + 8];
+        int r = STRATA_CHECK_LEFT;
+
+        if (strata_record_is_whole(s, rec->id) || strata_op_is_under_way(s, rec->id))
+                return;
+        if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
+                r = strata_record_stage(s, rec, false);
+                if (r == 0)
+                        r = strata_record_publish(s, rec->id);
+        }
+        layer_path(rec->id, "/meta", path);
+        strata_check_tell(c, r, EUCLEAN, path, "one of the two copies in this record is damaged");
+}
+
 void strata_check_layer(struct strata *s, struct strata_check *c, const void *what)
 {
         uint64_t id = *(const uint64_t *)what;
@@ -350,7 +367,9 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         if (r == 0)
                 linked = resolve(s, id, &rec, &place);
         layer_path(id, "", path);
-        if (r == 0 && linked == 0)
+        if (r == 0 && linked > 0)
+                check_copies(s, c, &rec);
+        else if (r == 0 && linked == 0)
                 check_unlinked(s, c, &rec);
         else if (r == 0 && linked < 0)
                 cannot_tell(c, linked, path);
@@ -367,6 +386,19 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
 
 /* ---- links ---- */
 
+/* True if the link at PLACE, which leads to a layer, does so by what it holds and not by that layer's record. */
+static bool is_whole(struct strata *s, const struct strata_place *place)
+{
+        char target[2 * STRATA_TARGET_MAX];
+        ssize_t n = readlinkat(s->kind_fd[place->kind], place->name, target, sizeof(target) - 1);
+        uint64_t id;
+
+        if (n < 0)
+                return true; /* gone meanwhile */
+        target[n] = '\0';
+        return strata_entry_parse_target(target, &id) == 0;
+}
+
 static void check_good_link(struct strata *s, struct strata_check *c, const struct strata_place *place, uint64_t id,
                             const char *path)
 {
@@ -381,6 +413,12 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
                         r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
                 strata_check_tell(c, r, ENOENT, path, "layer %" PRIu64 " of this entry in %s/ is not in the store%s",
                                   id, strata_kind_folder(place->kind), r == 0 ? ": the entry is removed" : "");
+                return;
+        }
+        if (!is_whole(s, place)) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = relink(s, id, place);
+                strata_check_tell(c, r, EUCLEAN, path, "a bit of this link to layer %" PRIu64 " is wrong", id);
                 return;
         }
         if (strata_record_load(s, id, &rec) < 0 || resolve(s, id, &rec, &other) <= 0 || same_place(place, &other))

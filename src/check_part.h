@@ -52,6 +52,13 @@ void strata_check_link(struct strata *s, struct strata_check *c, const void *pla
 void strata_check_contents(struct strata *s, struct strata_check *c, const struct strata_record *rec,
                            const struct strata_place *place);
 
+/*
+ * The manifest of layer ID, linked at PLACE: that it belongs to a commit, and, but in a sweep, that its checksum is
+ * right. And that the one is there that the record REC of a committed layer speaks of; NAMES is held.
+ */
+void strata_check_manifest(struct strata *s, struct strata_check *c, uint64_t id, const struct strata_place *place);
+void strata_check_manifest_is_there(struct strata *s, struct strata_check *c, const struct strata_record *rec);
+
 /* A record for layer ID, whose own is lost, from what else the store knows; *RET is where it is linked. -EUCLEAN if
  * that is not enough. */
 int strata_check_rebuild(struct strata *s, uint64_t id, struct strata_record *ret);

@@ -3,6 +3,7 @@
 
 #include "index.h"
 #include "link.h"
+#include "manifest_make.h"
 #include "mount.h"
 #include "strata.h"
 #include "util/timefmt.h"
@@ -30,6 +31,31 @@ static int sync_all(struct strata *s)
         return s->config.durable && syncfs(s->root_fd) < 0 ? -errno : 0;
 }
 
+/* The fingerprints of the layer, and the record that names them, beside the present one. */
+static int stage(struct strata *s, struct strata_record *rec, const char **why)
+{
+        int r = 0;
+
+        if (s->config.fingerprint) {
+                r = strata_manifest_make(s, rec->id, rec->manifest);
+                if (r < 0)
+                        *why = "its files could not be read, or their fingerprints not written; without those it "
+                               "commits under -o fingerprint=off";
+        }
+        if (r == 0)
+                r = strata_record_stage(s, rec, false);
+        return r;
+}
+
+/* What was staged, gone again. */
+static void unstage(struct strata *s, const struct strata_info *info, const struct strata_record *rec)
+{
+        strata_record_discard(s, rec->id);
+        if (rec->manifest[0])
+                strata_manifest_discard(s, rec->id);
+        (void)set_time(s, info, info->updated);
+}
+
 static int commit_entry(struct strata *s, const struct strata_info *info, const char *name, const char **why)
 {
         int cut_off = strata_mount_was_cut_off(s, info->id);
@@ -45,20 +71,19 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
         }
         if (r < 0)
                 return r;
-        strata_link_record(info, STRATA_COMMITTED, name, &rec);
-        rec.committed = strata_time_now();
-        r = strata_record_stage(s, &rec, false);
+        r = strata_link_record(s, info, STRATA_COMMITTED, name, &rec);
         if (r < 0)
                 return r;
-        r = set_time(s, info, rec.committed);
+        rec.committed = strata_time_now();
+        r = stage(s, &rec, why);
+        if (r == 0)
+                r = set_time(s, info, rec.committed);
         if (r == 0)
                 r = sync_all(s);
-        if (r < 0)
-                strata_record_discard(s, rec.id);
-        else
+        if (r == 0)
                 r = strata_link_move(s, &rec, why);
         if (r < 0)
-                (void)set_time(s, info, info->updated);
+                unstage(s, info, &rec);
         else if (cut_off)
                 strata_mount_forget_cut(s, info->id);
         return r;

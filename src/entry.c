@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "entry.h"
 
+#include "damage.h"
 #include "index.h"
 #include "record.h"
 #include "strata.h"
@@ -33,32 +34,89 @@ const char *strata_kind_word(enum strata_kind kind)
         return kinds[kind].word;
 }
 
+#define TARGET_PREFIX "../layers/"
+
+void strata_entry_target(uint64_t id, char target[STRATA_TARGET_MAX])
+{
+        snprintf(target, STRATA_TARGET_MAX, TARGET_PREFIX "%" PRIu64 "/../%" PRIu64, id, id);
+}
+
+/* An ID alone, as earlier versions wrote it, or twice the same one. */
+int strata_entry_parse_target(const char *target, uint64_t *ret)
+{
+        char again[STRATA_TARGET_MAX], number[STRATA_TARGET_MAX];
+        unsigned long long id;
+
+        if (strlen(target) >= STRATA_TARGET_MAX || strncmp(target, TARGET_PREFIX, strlen(TARGET_PREFIX)) != 0)
+                return -EUCLEAN;
+        strcpy(number, target + strlen(TARGET_PREFIX));
+        number[strcspn(number, "/")] = '\0';
+        if (!strata_io_parse_u64(number, &id) || id == 0)
+                return -EUCLEAN;
+        strata_entry_target(id, again);
+        if (strchr(target + strlen(TARGET_PREFIX), '/') && strcmp(again, target) != 0)
+                return -EUCLEAN;
+        *ret = id;
+        return 0;
+}
+
+/* 1 if layer ID speaks of the place (KIND, NAME) as its own; 0; -errno if that can't be told. */
+static int claims(struct strata *s, uint64_t id, enum strata_kind kind, const char *name)
+{
+        struct strata_record rec;
+        int r = strata_record_load(s, id, &rec);
+
+        if (r < 0)
+                return r == -ENOENT || r == -EUCLEAN ? 0 : r;
+        return (rec.now.kind == kind && strcmp(rec.now.name, name) == 0) ||
+               (rec.was.kind == kind && strcmp(rec.was.name, name) == 0);
+}
+
+/* TARGET (cut up here) holds a number that may be the right one still: the record there says whether it is. */
+static int guess(struct strata *s, enum strata_kind kind, const char *name, char *target, uint64_t *ret)
+{
+        char path[STRATA_NAME_MAX + 16], *rest = target, *part;
+
+        while ((part = strsep(&rest, "/"))) {
+                unsigned long long id;
+                int r = strata_io_parse_u64(part, &id) && id ? claims(s, id, kind, name) : 0;
+
+                if (r == 0)
+                        continue;
+                if (r < 0)
+                        return r;
+                snprintf(path, sizeof(path), "%s/%s", strata_kind_folder(kind), name);
+                strata_damage_note(s, path, "a bit of this link is wrong; its layer is %llu, and says so itself", id);
+                *ret = id;
+                return 0;
+        }
+        return -ENOENT;
+}
+
 int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *ret)
 {
-        static const char prefix[] = "../layers/";
-        char target[STRATA_ID_PATH_MAX];
-        unsigned long long id;
-        ssize_t n;
+        char target[2 * STRATA_TARGET_MAX];
+        ssize_t n = readlinkat(s->kind_fd[kind], name, target, sizeof(target) - 1);
 
-        n = readlinkat(s->kind_fd[kind], name, target, sizeof(target) - 1);
         if (n < 0)
                 return errno == EINVAL ? -ENOENT : -errno; /* not a link: not ours */
         target[n] = '\0';
-        if (strncmp(target, prefix, strlen(prefix)) != 0 || !strata_io_parse_u64(target + strlen(prefix), &id) ||
-            id == 0)
-                return -ENOENT;
-        *ret = id;
-        return 0;
+        return strata_entry_parse_target(target, ret) == 0 ? 0 : guess(s, kind, name, target, ret);
 }
 
 static int entry_read(struct strata *s, uint64_t id, struct strata_info *ret)
 {
         struct strata_record rec;
+        char path[STRATA_ID_PATH_MAX + 16];
         struct strata_place place;
         struct timespec mtime;
         int r;
 
         r = strata_record_load(s, id, &rec);
+        if (r == -EUCLEAN) {
+                snprintf(path, sizeof(path), "layers/%" PRIu64 "/meta", id);
+                strata_damage_note(s, path, "this record is damaged; its entry can be removed");
+        }
         if (r < 0)
                 return r;
         r = strata_record_resolve(s, &rec, &place, &mtime);

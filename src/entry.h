@@ -37,7 +37,18 @@ struct strata_info {
         struct timespec committed; /* of committed ones only */
 };
 
-/* ID of the entry that is called NAME in the folder of KIND. -ENOENT when there is none. */
+/*
+ * Writes what a link to layer ID holds: the ID twice, so that a damaged one is known as such, and mostly which it was.
+ */
+#define STRATA_TARGET_MAX 64
+void strata_entry_target(uint64_t id, char target[STRATA_TARGET_MAX]);
+
+/* The layer that such a target leads to. -EUCLEAN if it is damaged, or was never one. */
+int strata_entry_parse_target(const char *target, uint64_t *ret);
+
+/* ID of the entry that is called NAME in the folder of KIND, even if a bit of its link is wrong. -ENOENT when there is
+ * none.
+ */
 int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *ret);
 
 /* The entry with ID. -ENOENT when it is no more; -EUCLEAN when its record is damaged. */

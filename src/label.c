@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "label.h"
 
+#include "damage.h"
 #include "store.h"
 #include "strata.h"
 #include "util/cleanup.h"
+#include "util/hash.h"
 #include "util/io.h"
 
 #include <errno.h>
@@ -11,6 +13,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define LABEL_TMP_MAX 48
@@ -42,21 +45,106 @@ static int make_dir(struct strata *s, uint64_t id, int *ret)
         return strata_label_open_dir(s, id, ret);
 }
 
+/* ---- the checksum behind the value ---- */
+
+#define SUM_FORMAT "xxh3: %016" PRIx64 "\n"
+#define SUM_LEN (sizeof("xxh3: ") - 1 + 16 + 1)
+
+/*
+ * True if the LEN bytes end in a checksum, or in one of which a byte is wrong: then the value is damaged, and not one
+ * without a checksum, as earlier versions wrote it.
+ */
+static bool ends_in_sum(const char *text, size_t len)
+{
+        static const char form[] = "\nxxh3: ................\n"; /* the newline before is the value's last byte */
+        unsigned wrong = 0;
+
+        if (len < sizeof(form) - 1)
+                return false;
+        text += len - (sizeof(form) - 1);
+        for (size_t i = 0; i < sizeof(form) - 1; i++) {
+                bool digit = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+
+                wrong += form[i] == '.' ? !digit : text[i] != form[i];
+        }
+        return wrong <= 1;
+}
+
+/* The bytes of the value in what a label's file holds. -EUCLEAN if it is damaged. */
+static int check_text(const char *text, size_t len, size_t *ret)
+{
+        char sum[SUM_LEN + 1];
+
+        if (ends_in_sum(text, len)) {
+                len -= SUM_LEN;
+                snprintf(sum, sizeof(sum), SUM_FORMAT, (uint64_t)XXH3_64bits(text, len));
+                if (memcmp(text + len, sum, SUM_LEN) != 0)
+                        return -EUCLEAN;
+        }
+        if (len == 0 || len > STRATA_LABEL_MAX + 1 || text[len - 1] != '\n')
+                return -EUCLEAN; /* never written so */
+        *ret = len;
+        return 0;
+}
+
+static void add_sum(struct strata_buf *text)
+{
+        uint64_t sum = text->len ? (uint64_t)XXH3_64bits(text->data, text->len) : 0;
+
+        strata_buf_addf(text, SUM_FORMAT, sum);
+}
+
 int strata_label_get(struct strata *s, uint64_t id, const char *label, struct strata_buf *ret)
 {
+        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+        char path[STRATA_NAME_MAX + STRATA_ID_PATH_MAX + 16];
         cleanup_fd int dir = -1;
+        size_t len;
         int r;
 
         if (strata_name_check(label, NULL) < 0)
                 return -ENOENT;
         r = strata_label_open_dir(s, id, &dir);
-        return r < 0 ? r : strata_io_read_at(dir, label, STRATA_LABEL_MAX + 1, ret);
+        if (r == 0)
+                r = strata_io_read_at(dir, label, STRATA_LABEL_MAX + 1 + SUM_LEN, &text);
+        if (r < 0)
+                return r;
+        r = check_text(text.len ? text.data : "", text.len, &len);
+        if (r < 0) {
+                snprintf(path, sizeof(path), "layers/%" PRIu64 "/labels/%s", id, label);
+                strata_damage_note(s, path, "the checksum of this label is wrong; set it anew, or remove it");
+                return r;
+        }
+        strata_buf_add(ret, text.data, len);
+        return strata_buf_status(ret);
+}
+
+/* Bytes of the value of what DIR has as LABEL, whose state is ST. */
+static int value_size(int dir, const char *label, const struct stat *st, uint64_t *ret)
+{
+        cleanup_fd int fd = -1;
+        char end[SUM_LEN + 1];
+        ssize_t n;
+
+        *ret = (uint64_t)st->st_size;
+        if (!S_ISREG(st->st_mode) || st->st_size < (off_t)sizeof(end))
+                return 0;
+        fd = openat(dir, label, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        n = pread(fd, end, sizeof(end), st->st_size - (off_t)sizeof(end));
+        if (n < 0)
+                return -errno;
+        if (n == (ssize_t)sizeof(end) && ends_in_sum(end, sizeof(end)))
+                *ret -= SUM_LEN;
+        return 0;
 }
 
 int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t *size, struct timespec *mtime)
 {
         cleanup_fd int dir = -1;
         struct stat st;
+        uint64_t bytes;
         int r;
 
         if (strata_name_check(label, NULL) < 0)
@@ -66,10 +154,15 @@ int strata_label_stat(struct strata *s, uint64_t id, const char *label, uint64_t
                 return r;
         if (fstatat(dir, label, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        *size = (uint64_t)st.st_size;
+        r = value_size(dir, label, &st, &bytes);
+        if (r < 0)
+                return r;
+        *size = bytes;
         *mtime = st.st_mtim;
         return 0;
 }
+
+/* ---- setting ---- */
 
 /*
  * Puts the file TMP in the place of LABEL and makes that durable; if that fails the label is as it was, or absent as it
@@ -128,6 +221,7 @@ static int set(struct strata *s, uint64_t id, const char *label, const char *val
         strata_buf_add(&text, value, len);
         if (!len || value[len - 1] != '\n')
                 strata_buf_addstr(&text, "\n");
+        add_sum(&text);
         r = strata_buf_status(&text);
         if (r == 0)
                 r = make_dir(s, id, &dir);

@@ -6,9 +6,11 @@
 #include "entry.h"
 #include "util/buf.h"
 
-#define STRATA_LABEL_MAX 65536 /* bytes of a value, its newline not counted */
+#define STRATA_LABEL_MAX 65536                        /* bytes of a value, its newline not counted */
+#define STRATA_LABEL_FILE_MAX (STRATA_LABEL_MAX + 64) /* bytes that no file of a label has */
 
-/* Appends the value, one newline at its end. -ENOENT without such a label. */
+/* Appends the value, one newline at its end. -ENOENT without such a label; -EUCLEAN, with a line in the log, for a
+ * damaged one. */
 int strata_label_get(struct strata *s, uint64_t id, const char *label, struct strata_buf *ret);
 
 /* Bytes that strata_label_get() gives and the time of the last change. -ENOENT likewise. */

@@ -5,6 +5,7 @@
  */
 #include "layer_export.h"
 
+#include "damage.h"
 #include "export_entry.h"
 #include "layer_walk.h"
 #include "log.h"
@@ -202,6 +203,7 @@ static void remember(struct strata_export *x)
 
         if (!x->hashed || strata_digest_end(x->hash, hex) < 0)
                 return;
+        strata_damage_note_sumfile(x->s, x->id, "export");
         n = snprintf(text, sizeof(text), KNOWN_FORMAT, x->size, hex);
         snprintf(path, sizeof(path), "%" PRIu64 "/export", x->id);
         (void)strata_sumfile_write(x->s->layers_fd, path, text, (size_t)n);

@@ -93,9 +93,14 @@ int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *
         return 0;
 }
 
-void strata_link_record(const struct strata_info *info, enum strata_kind to, const char *name,
-                        struct strata_record *ret)
+int strata_link_record(struct strata *s, const struct strata_info *info, enum strata_kind to, const char *name,
+                       struct strata_record *ret)
 {
+        struct strata_record present = { 0 };
+        int r = info->kind == STRATA_COMMITTED ? strata_record_load(s, info->id, &present) : 0;
+
+        if (r < 0)
+                return r;
         *ret = (struct strata_record){
                 .id = info->id,
                 .parent = info->parent,
@@ -107,6 +112,8 @@ void strata_link_record(const struct strata_info *info, enum strata_kind to, con
         };
         strcpy(ret->was.name, info->name);
         strcpy(ret->now.name, name);
+        strcpy(ret->manifest, present.manifest);
+        return 0;
 }
 
 /* RENAME_NOREPLACE, or where the file system has none, a look before: NAMES is held, the store is ours alone. */

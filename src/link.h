@@ -30,9 +30,12 @@ void strata_op_end(struct strata *s, struct strata_op *op);
 /* -EEXIST and *WHY if NAME can't be used in KIND's folder: KEYs are unique over active/ and views/ together. */
 int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *name, const char **why);
 
-/* The record of INFO's entry for a move to (TO, NAME). */
-void strata_link_record(const struct strata_info *info, enum strata_kind to, const char *name,
-                        struct strata_record *ret);
+/*
+ * The record of INFO's entry for a move to (TO, NAME), with what the present one of a committed snapshot says of its
+ * manifest. Errors are those of reading that.
+ */
+int strata_link_record(struct strata *s, const struct strata_info *info, enum strata_kind to, const char *name,
+                       struct strata_record *ret);
 
 /*
  * Puts into the index what REC says of its entry, now that the link is at rec->now: what was just made or moved is

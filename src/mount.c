@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mount.h"
 
+#include "damage.h"
 #include "label.h"
 #include "log.h"
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/sumfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,20 +37,50 @@ const struct strata_mount_api *strata_mount_choose(bool force_old)
  * While it stands after a kill, the last mount may live on in some process, and a volatile one was never synced.
  */
 #define MARK_MAX 128
+#define MARK_OLD_MAX 46 /* bytes of the longest without a checksum, as earlier versions wrote it */
 
-static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_volatile)
+/* What the mark PATH says, as text; empty for one that never reached the disk. -EUCLEAN for a damaged one. */
+static int load_mark(struct strata *s, const char *path, char text[STRATA_SUMFILE_MAX])
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
-        char path[STRATA_ID_PATH_MAX];
+        int r = strata_io_read_at(s->root_fd, path, MARK_MAX, &buf);
+
+        if (r < 0)
+                return r == -EFBIG ? -EUCLEAN : r;
+        if (buf.len && buf.data[0] && buf.len > MARK_OLD_MAX)
+                return strata_sumfile_read(s->root_fd, path, text);
+        /* From before it had a checksum, or without contents. */
+        snprintf(text, STRATA_SUMFILE_MAX, "%s", buf.len ? buf.data : "");
+        return 0;
+}
+
+/* Of a damaged one nothing is known, so the worst is said: *SAME_BOOT is false, *WAS_VOLATILE true; and -EUCLEAN. */
+static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_volatile)
+{
+        char path[STRATA_ID_PATH_MAX + 16], text[STRATA_SUMFILE_MAX];
         int r;
 
-        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
-        r = strata_io_read_at(s->layers_fd, path, MARK_MAX, &buf);
-        if (r < 0 && r != -EFBIG) /* which says as little as an empty one */
+        snprintf(path, sizeof(path), "layers/%" PRIu64 "/mounted", id);
+        r = load_mark(s, path, text);
+        if (r == -EUCLEAN) {
+                *same_boot = false;
+                *was_volatile = true;
+                strata_damage_note(s, path,
+                                   "the checksum of this mark is wrong: whether what was written last is on "
+                                   "the disk is not known");
+        }
+        if (r < 0)
                 return r;
-        *same_boot = buf.data && s->boot_id[0] && strncmp(buf.data, s->boot_id, strlen(s->boot_id)) == 0;
-        *was_volatile = buf.data && strstr(buf.data, " volatile\n");
+        *same_boot = s->boot_id[0] && strncmp(text, s->boot_id, strlen(s->boot_id)) == 0;
+        *was_volatile = strstr(text, " volatile\n");
         return 0;
+}
+
+bool strata_mount_mark_is_damaged(struct strata *s, const char *path)
+{
+        char text[STRATA_SUMFILE_MAX];
+
+        return load_mark(s, path, text) == -EUCLEAN;
 }
 
 static const char *const mark_names[] = { "mark.synced", "mark.volatile" };
@@ -64,7 +96,7 @@ static int create_mark(struct strata *s, const char *path, bool is_volatile)
 {
         char text[MARK_MAX];
         int n = snprintf(text, sizeof(text), "%s %s\n", s->boot_id, is_volatile ? "volatile" : "synced");
-        int r = strata_io_create_at(s->layers_fd, path, text, (size_t)n, 0600, false);
+        int r = strata_sumfile_write(s->layers_fd, path, text, (size_t)n);
 
         if (r == 0) {
                 (void)unlinkat(s->root_fd, mark_names[is_volatile], 0);
@@ -111,7 +143,7 @@ int strata_mount_was_cut_off(struct strata *s, uint64_t id)
         bool same_boot, was_volatile;
         int r = read_mark(s, id, &same_boot, &was_volatile);
 
-        return r == -ENOENT ? 0 : r < 0 ? r : !same_boot && was_volatile;
+        return r == -ENOENT ? 0 : r < 0 && r != -EUCLEAN ? r : !same_boot && was_volatile;
 }
 
 static int is_trusted(struct strata *s, uint64_t id)
@@ -203,9 +235,9 @@ int strata_mount_lives_on(struct strata *s, uint64_t id)
         bool same_boot, was_volatile;
         int r = read_mark(s, id, &same_boot, &was_volatile);
 
-        if (r < 0)
+        if (r < 0 && r != -EUCLEAN)
                 return r == -ENOENT ? 0 : r;
-        return same_boot ? upper_in_use(s, id) : 0;
+        return same_boot || r < 0 ? upper_in_use(s, id) : 0;
 }
 
 /* Looks at what the last mount of an active snapshot left, and notes the coming one. */
@@ -214,10 +246,10 @@ static int begin_active(struct strata *s, const struct strata_info *info)
         bool same_boot, was_volatile;
         int r = read_mark(s, info->id, &same_boot, &was_volatile);
 
-        if (r < 0 && r != -ENOENT)
+        if (r < 0 && r != -ENOENT && r != -EUCLEAN)
                 return r;
-        if (r == 0) {
-                r = same_boot ? upper_in_use(s, info->id) : 0;
+        if (r != -ENOENT) {
+                r = same_boot || r < 0 ? upper_in_use(s, info->id) : 0;
                 if (r)
                         return r < 0 ? r : -EBUSY;
                 /* Trusted, or it were not mounted so: but only this time. */

@@ -87,6 +87,9 @@ int strata_mount_detach(const char *path, int flags);
 /* 1 if active snapshot ID was mounted volatile in an earlier boot, and not taken down since; 0; -errno. */
 int strata_mount_was_cut_off(struct strata *s, uint64_t id);
 
+/* True if the mark PATH, in the store, is damaged: an entry with such a one counts as cut off. */
+bool strata_mount_mark_is_damaged(struct strata *s, const char *path);
+
 /* 1 if it was, and its user has not said by the label that it is to be used all the same; 0; -errno. */
 int strata_mount_is_suspect(struct strata *s, uint64_t id);
 

@@ -123,11 +123,11 @@ static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
 /* The last step: makes the layer an entry. */
 static int publish(struct strata *s, const struct strata_record *rec, const char **why)
 {
-        char target[STRATA_ID_PATH_MAX];
+        char target[STRATA_TARGET_MAX];
         struct strata_info parent;
         int r;
 
-        snprintf(target, sizeof(target), "../layers/%" PRIu64, rec->id);
+        strata_entry_target(rec->id, target);
         pthread_mutex_lock(&s->names);
         r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
         if (r == 0 && rec->parent) {

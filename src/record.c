@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record.h"
 
+#include "damage.h"
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/hash.h"
@@ -35,6 +36,8 @@ void strata_record_format(const struct strata_record *rec, struct strata_buf *bu
                 strata_buf_addf(buf, "committed: %s\n", strata_time_format(rec->committed, time));
         format_place(buf, "name", &rec->now);
         format_place(buf, "was", &rec->was);
+        if (rec->manifest[0])
+                strata_buf_addf(buf, "manifest: %s\n", rec->manifest);
         if (buf->failed)
                 return;
         strata_buf_addf(buf, "xxh3: %016" PRIx64 "\n", (uint64_t)XXH3_64bits(buf->data + start, buf->len - start));
@@ -81,6 +84,10 @@ static bool parse_field(struct strata_record *rec, const char *key, const char *
                 return parse_place(value, &rec->now);
         if (strcmp(key, "was") == 0)
                 return parse_place(value, &rec->was);
+        if (strcmp(key, "manifest") == 0) {
+                snprintf(rec->manifest, sizeof(rec->manifest), "%s", value);
+                return strlen(value) < sizeof(rec->manifest);
+        }
         return true; /* a later version's field */
 }
 
@@ -114,7 +121,31 @@ int strata_record_parse(char *text, size_t len, struct strata_record *ret)
         return 0;
 }
 
-static int record_load_file(struct strata *s, uint64_t id, const char *file, struct strata_record *ret)
+/* A text that is a record, or not; it is left as it is. */
+static bool is_record(const char *text, size_t len, struct strata_record *ret)
+{
+        cleanup_buf struct strata_buf copy = STRATA_BUF_INIT;
+
+        strata_buf_add(&copy, text, len);
+        return strata_buf_status(&copy) == 0 && len && strata_record_parse(copy.data, len, ret) == 0;
+}
+
+/* What a file of records holds: one twice, or one alone, as earlier versions wrote it. *WHOLE: nothing of it is wrong.
+ */
+static int parse_file(const char *text, size_t len, struct strata_record *ret, bool *whole)
+{
+        size_t half = len / 2;
+
+        *whole = len % 2 == 0 && memcmp(text, text + half, half) == 0;
+        if (*whole && is_record(text, half, ret))
+                return 0;
+        *whole = is_record(text, len, ret);
+        if (*whole || (len % 2 == 0 && (is_record(text, half, ret) || is_record(text + half, half, ret))))
+                return 0;
+        return -EUCLEAN;
+}
+
+static int record_load_file(struct strata *s, uint64_t id, const char *file, struct strata_record *ret, bool *whole)
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
         char path[STRATA_ID_PATH_MAX];
@@ -125,7 +156,7 @@ static int record_load_file(struct strata *s, uint64_t id, const char *file, str
         r = strata_io_read_at(s->layers_fd, path, RECORD_MAX, &buf);
         if (r < 0)
                 return r == -EFBIG ? -EUCLEAN : r;
-        r = buf.len ? strata_record_parse(buf.data, buf.len, &rec) : -EUCLEAN;
+        r = parse_file(buf.len ? buf.data : "", buf.len, &rec, whole);
         if (r == 0 && rec.id != id)
                 r = -EUCLEAN;
         if (r == 0)
@@ -135,21 +166,45 @@ static int record_load_file(struct strata *s, uint64_t id, const char *file, str
 
 int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret)
 {
-        return record_load_file(s, id, "meta", ret);
+        char path[STRATA_ID_PATH_MAX + 16];
+        bool whole;
+        int r = record_load_file(s, id, "meta", ret, &whole);
+
+        if (r == 0 && !whole) {
+                snprintf(path, sizeof(path), "layers/%" PRIu64 "/meta", id);
+                strata_damage_note(s, path, "one of the two copies in this record is damaged; the other one is used");
+        }
+        return r;
+}
+
+bool strata_record_is_whole(struct strata *s, uint64_t id)
+{
+        struct strata_record rec;
+        bool whole;
+
+        return record_load_file(s, id, "meta", &rec, &whole) < 0 || whole;
 }
 
 int strata_record_load_staged(struct strata *s, uint64_t id, struct strata_record *ret)
 {
-        return record_load_file(s, id, "meta.new", ret);
+        bool whole;
+
+        return record_load_file(s, id, "meta.new", ret, &whole);
+}
+
+/* The record twice: a wrong bit in one of them costs nothing, and what stands on the entry least of all. */
+static int format_file(const struct strata_record *rec, struct strata_buf *buf)
+{
+        strata_record_format(rec, buf);
+        strata_record_format(rec, buf);
+        return strata_buf_status(buf);
 }
 
 int strata_record_create(int layer_fd, const struct strata_record *rec)
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
-        int r;
+        int r = format_file(rec, &buf);
 
-        strata_record_format(rec, &buf);
-        r = strata_buf_status(&buf);
         if (r < 0)
                 return r;
         return strata_io_create_at(layer_fd, "meta", buf.data, buf.len, 0600, false);
@@ -159,10 +214,8 @@ int strata_record_stage(struct strata *s, const struct strata_record *rec, bool 
 {
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
         char path[STRATA_ID_PATH_MAX];
-        int r;
+        int r = format_file(rec, &buf);
 
-        strata_record_format(rec, &buf);
-        r = strata_buf_status(&buf);
         if (r < 0)
                 return r;
         snprintf(path, sizeof(path), "%" PRIu64 "/meta.new", rec->id);
@@ -216,7 +269,7 @@ int strata_record_settle(struct strata *s, uint64_t id)
 {
         struct strata_record staged;
         struct timespec mtime;
-        int r = record_load_file(s, id, "meta.new", &staged);
+        int r = strata_record_load_staged(s, id, &staged);
 
         if (r == -ENOENT || r == -EUCLEAN)
                 return 0;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * layers/ID/meta: what does not change of an entry, and the way back from its ID to its name. Small text whose last
- * line is the XXH3-64 of all before it; the format stands in docs/format.md.
+ * line is the XXH3-64 of all before it, and all of that a second time; the format stands in docs/format.md.
  */
 #ifndef STRATA_RECORD_H
 #define STRATA_RECORD_H
 
 #include "entry.h"
+#include "manifest.h"
 #include "util/buf.h"
 
 /* The folder and the name of a link to a layer. */
@@ -23,6 +24,7 @@ struct strata_record {
         struct timespec committed; /* 0 until a commit began; counts only when the entry is in snapshots/ */
         struct strata_place now;   /* where the link is, or will be once the rename under way is done */
         struct strata_place was;   /* where it is until then */
+        char manifest[STRATA_MANIFEST_SUMMARY_MAX]; /* its summary, manifest.h; empty: committed without one */
 };
 
 /* Appends the text of REC to BUF. */
@@ -31,8 +33,11 @@ void strata_record_format(const struct strata_record *rec, struct strata_buf *bu
 /* Reads such a text (changed in place). -EUCLEAN when it is damaged. */
 int strata_record_parse(char *text, size_t len, struct strata_record *ret);
 
-/* The record of layer ID. -ENOENT without one, -EUCLEAN for a damaged one. */
+/* The record of layer ID, which its file holds twice. -ENOENT without one, -EUCLEAN if both are damaged. */
 int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret);
+
+/* False if one of the two is damaged, and the other one to be had. */
+bool strata_record_is_whole(struct strata *s, uint64_t id);
 
 /* The record of a step under way, beside it. Errors likewise. */
 int strata_record_load_staged(struct strata *s, uint64_t id, struct strata_record *ret);

@@ -27,7 +27,8 @@ int strata_rename(struct strata *s, enum strata_kind kind, const char *old, cons
         if (r < 0)
                 return r;
         r = strata_link_check_free(s, kind, new, why);
-        strata_link_record(&info, kind, new, &rec);
+        if (r == 0)
+                r = strata_link_record(s, &info, kind, new, &rec);
         if (r == 0)
                 r = strata_record_stage(s, &rec, s->config.durable);
         if (r == 0)
@@ -43,9 +44,11 @@ static int exchange(struct strata *s, const struct strata_info *a, const struct 
         struct strata_record rec;
         int r;
 
-        strata_link_record(a, a->kind, b->name, &rec);
-        r = strata_record_stage(s, &rec, s->config.durable);
-        strata_link_record(b, b->kind, a->name, &rec);
+        r = strata_link_record(s, a, a->kind, b->name, &rec);
+        if (r == 0)
+                r = strata_record_stage(s, &rec, s->config.durable);
+        if (r == 0)
+                r = strata_link_record(s, b, b->kind, a->name, &rec);
         if (r == 0)
                 r = strata_record_stage(s, &rec, s->config.durable);
         if (r == 0) {

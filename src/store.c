@@ -16,6 +16,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#define FORMAT "stratafs-store 1\n"
+#define FORMAT_SUM "xxh3: %016" PRIx64 "\n"
+#define FORMAT_MAX 64
+
 static const char *const skeleton[] = { "empty", "trash", "layers", "active", "views", "snapshots" };
 
 static int fail(int error, char **why, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -117,11 +121,9 @@ static int make_skeleton(struct strata *s, char **why)
         for (size_t i = 0; i < sizeof(skeleton) / sizeof(*skeleton); i++)
                 if (mkdirat(s->root_fd, skeleton[i], i == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
                         return fail(-errno, why, "can't make %s/%s: %s", s->path, skeleton[i], strerror(errno));
-        r = strata_io_replace_at(s->root_fd, "format.new", "format", STRATA_STORE_FORMAT, strlen(STRATA_STORE_FORMAT),
-                                 0600, true);
-        if (r < 0 || fsync(s->root_fd) < 0)
-                return fail(r < 0 ? r : -errno, why, "can't write %s/format: %s", s->path,
-                            strerror(r < 0 ? -r : errno));
+        r = strata_store_write_format(s);
+        if (r < 0)
+                return fail(r, why, "can't write %s/format: %s", s->path, strerror(-r));
         return 0;
 }
 
@@ -135,32 +137,43 @@ static unsigned count_wrong_bits(const char *a, const char *b, size_t len)
         return n;
 }
 
-/*
- * A text of our length with a bit or two wrong is ours, and damaged; but not where only the number differs, as that
- * may be another format.
- */
+static void format_text(char text[FORMAT_MAX])
+{
+        snprintf(text, FORMAT_MAX, FORMAT FORMAT_SUM, (uint64_t)XXH3_64bits(FORMAT, strlen(FORMAT)));
+}
+
+/* Another format has another checksum, which is far more than two bits from ours. */
+int strata_store_format_of(const char *text, size_t len)
+{
+        char own[FORMAT_MAX];
+
+        format_text(own);
+        if (len == strlen(FORMAT) && memcmp(text, FORMAT, len) == 0)
+                return 1;
+        if (len != strlen(own))
+                return -EINVAL;
+        if (memcmp(text, own, len) == 0)
+                return 0;
+        return count_wrong_bits(text, own, len) > 2 ? -EINVAL : -EUCLEAN;
+}
+
 int strata_store_check_format(struct strata *s)
 {
-        const size_t len = strlen(STRATA_STORE_FORMAT), number = strlen("stratafs-store ");
         cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
         int r = strata_io_read_at(s->root_fd, "format", 256, &buf);
 
         if (r < 0)
                 return r == -EFBIG ? -EINVAL : r;
-        if (buf.len != len)
-                return -EINVAL;
-        if (memcmp(buf.data, STRATA_STORE_FORMAT, len) == 0)
-                return 0;
-        if (count_wrong_bits(buf.data, STRATA_STORE_FORMAT, len) > 2)
-                return -EINVAL;
-        return buf.data[number] >= '0' && buf.data[number] <= '9' && buf.data[number] != '1' ? -EINVAL : -EUCLEAN;
+        return buf.len ? strata_store_format_of(buf.data, buf.len) : -EINVAL;
 }
 
 int strata_store_write_format(struct strata *s)
 {
-        int r = strata_io_replace_at(s->root_fd, "format.new", "format", STRATA_STORE_FORMAT,
-                                     strlen(STRATA_STORE_FORMAT), 0600, true);
+        char text[FORMAT_MAX];
+        int r;
 
+        format_text(text);
+        r = strata_io_replace_at(s->root_fd, "format.new", "format", text, strlen(text), 0600, true);
         return r == 0 && fsync(s->root_fd) < 0 ? -errno : r;
 }
 
@@ -180,6 +193,10 @@ static int check_format(struct strata *s, bool *made, char **why)
                 r = make_skeleton(s, why);
                 *made = r == 0;
                 return r;
+        }
+        if (r == 1) {
+                (void)strata_store_write_format(s); /* a full disk is no reason not to start */
+                return 0;
         }
         if (r == -EUCLEAN) {
                 r = strata_store_write_format(s);

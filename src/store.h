@@ -6,7 +6,6 @@
 
 #include "strata.h"
 
-#define STRATA_STORE_FORMAT "stratafs-store 1\n"
 #define STRATA_STORE_ID_BLOCK 4096 /* IDs reserved with one write of `next` */
 
 /* -EINVAL and *WHY for a store path that overlayfs could not carry. */
@@ -24,7 +23,14 @@ void strata_store_close(struct strata *s, bool clean);
  */
 int strata_store_open_check(struct strata *s, const char *path, bool repair, bool *live, char **why);
 
-/* 0, -ENOENT, -EINVAL for a format that is not known, -EUCLEAN for ours with a bit wrong; and the writing of it. */
+/*
+ * What TEXT, found in `format`, says: 0 for our format, -EINVAL for one that is not known, -EUCLEAN for ours with a bit
+ * or two wrong. 1 for ours as earlier versions wrote it, without a checksum.
+ */
+int strata_store_format_of(const char *text, size_t len);
+
+/* The same of the store, or -ENOENT; -EINVAL for a format that is not known, -EUCLEAN for ours with a bit wrong; and
+ * the writing of it. */
 int strata_store_check_format(struct strata *s);
 int strata_store_write_format(struct strata *s);
 

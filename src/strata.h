@@ -23,6 +23,7 @@ struct strata_trash;
 
 struct strata_config {
         bool durable;          /* a commit returns when all of it is on the disk */
+        bool fingerprint;      /* a commit writes a manifest of what it commits */
         bool volatile_mounts;  /* active snapshots are mounted volatile: no fsync inside */
         bool old_mount_api;    /* mount(2) even where the kernel has the new mount API */
         bool restrict_mounts;  /* all mounts nosuid,nodev, not only those of snapshots */
@@ -61,6 +62,10 @@ struct strata {
          * changed together; never over an fsync, a mount or a walk.
          */
         pthread_mutex_t names;
+
+        /* Of damage.c: what was told of, by hashes. */
+        atomic_uint_least64_t told[32];
+        atomic_uint n_told;
 
         struct strata_op *ops; /* entries being moved or removed; protected by NAMES */
 

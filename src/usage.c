@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "usage.h"
 
+#include "damage.h"
 #include "strata.h"
 #include "util/buf.h"
 #include "util/cleanup.h"
@@ -128,6 +129,8 @@ int strata_usage_get(struct strata *s, const struct strata_info *info, struct st
 
         if (strata_usage_known(s, info, ret))
                 return 0;
+        if (info->kind == STRATA_COMMITTED)
+                strata_damage_note_sumfile(s, info->id, "usage");
         r = count_layer(s, info->id, &usage);
         if (r < 0)
                 return r;

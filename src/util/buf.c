@@ -168,6 +168,18 @@ void strata_buf_add_value(struct strata_buf *b, const char *s)
         strata_buf_addstr(b, "\"");
 }
 
+void strata_buf_add_layer_path(struct strata_buf *b, const char *s)
+{
+        bool quote = strpbrk(s, "\"\\") || strata_buf_has_control(s);
+
+        strata_buf_addstr(b, quote ? "\"/" : "/");
+        if (quote)
+                strata_buf_add_escaped(b, s);
+        else
+                strata_buf_addstr(b, s);
+        strata_buf_addstr(b, quote ? "\"" : "");
+}
+
 int strata_buf_status(const struct strata_buf *b)
 {
         return b->failed ? -ENOMEM : 0;

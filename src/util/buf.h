@@ -43,6 +43,9 @@ void strata_buf_add_path(struct strata_buf *b, const char *s);
  */
 void strata_buf_add_value(struct strata_buf *b, const char *s);
 
+/* Appends "/" and S, a path in a layer; where it holds controls, `"` or `\`, as a C string in quotes. */
+void strata_buf_add_layer_path(struct strata_buf *b, const char *s);
+
 /* 0, or -ENOMEM if any append so far failed. */
 int strata_buf_status(const struct strata_buf *b);
 

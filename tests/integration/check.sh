@@ -44,7 +44,7 @@ flip() { # FILE BYTE BIT
     printf "\\x$(printf %x $((value ^ (1 << $3))))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
-new_mount
+new_mount fingerprint=on
 snapshot base
 snapshot mid base
 prepare work mid
@@ -71,7 +71,7 @@ ok "which is kept" test -e "$STORE/lost+found/1/fs/f" -o -e "$STORE/lost+found/2
 like "with a note" "$(lost)" "from: layers/77"
 damaged "a link to no layer" 1 "snapshots/gone: layer 4000" ln -s ../layers/4000 "$STORE/snapshots/gone"
 relink() { ln -sfn "$2" "$STORE/$1"; }
-damaged "a link that leads to nothing readable" 1 "link snapshots/mid does not lead here" relink snapshots/mid '../lbyers/2'
+damaged "a link that leads to nothing readable" 1 "link snapshots/mid does not lead here" relink snapshots/mid '../lbyers/x'
 is "is mended from the record" "$(id_of snapshots/mid)" "$mid"
 damaged "a link that leads to another layer" 1 "link snapshots/mid does not lead here" relink snapshots/mid "../layers/$base"
 is "is mended from the record too" "$(id_of snapshots/mid)" "$mid"
@@ -81,8 +81,10 @@ damaged "a link that is none of ours" 1 "snapshots/odd: this link" relink snapsh
 like "goes to lost+found" "$(lost)" "from: snapshots/odd"
 damaged "a file among the links" 1 "active/file: it is no link" touch "$STORE/active/file"
 damaged "an old name" 1 "an old name" relink active/old "../layers/$mid"
-damaged "a record with a wrong bit" 1 "record of layer $mid is damaged" flip "$STORE/layers/$mid/meta" 40 3
-is "is written anew with its parent" "$(sed -n 's/^parent: //p' "$STORE/layers/$mid/meta")" "$base"
+damaged "a record with a wrong bit" 1 "one of the two copies" flip "$STORE/layers/$mid/meta" 40 3
+flip_both() { flip "$1" "$2" "$3" && flip "$1" $(($2 + $(stat -c %s "$1") / 2)) "$3"; }
+damaged "both copies of a record with a wrong bit" 1 "record of layer $mid is damaged" flip_both "$STORE/layers/$mid/meta" 40 3
+is "is written anew with its parent" "$(sed -n 's/^parent: //p' "$STORE/layers/$mid/meta" | uniq)" "$base"
 like "the old one is kept" "$(lost)" "$mid/meta"
 damaged "a lost record" 1 "record of layer $base is missing" rm "$STORE/layers/$base/meta"
 drop_layer() { rm -rf "$STORE/layers/$base" "$STORE/snapshots/base"; }
@@ -105,6 +107,14 @@ damaged "a staged record" 1 "record of a step" cp "$STORE/layers/$mid/meta" "$ST
 damaged "a usage with a wrong bit" 1 "checksum is wrong" flip "$STORE/layers/$mid/usage" 0 1
 damaged "a next with a wrong bit" 1 "next: " flip "$STORE/next" 0 1
 damaged "a format with a wrong bit" 1 "format: a bit" flip "$STORE/format" 3 2
+damaged "a label with a wrong bit" 1 "the checksum of this label" flip "$STORE/layers/$mid/labels/key" 0 2
+damaged "a link with a wrong bit" 1 "a bit of this link" relink snapshots/mid "../layers/$mid/../$work"
+is "is mended from what is right of it" "$(id_of snapshots/mid)" "$mid"
+damaged "a mark with a wrong bit" 4 "its checksum is wrong" flip "$STORE/layers/$work/mounted" 40 1
+damaged "a manifest with a wrong bit" 1 "checksum of this manifest" flip "$STORE/layers/$mid/manifest" 30 1
+like "which is kept" "$(lost)" "$mid/manifest"
+damaged "a manifest that is missing" 1 "manifest that the record speaks of is missing" rm "$STORE/layers/$mid/manifest"
+damaged "a manifest of no commit" 1 "a crash cut the commit off" cp "$STORE/layers/$mid/manifest" "$STORE/layers/$work/manifest"
 damaged "a label that was cut off" 1 "setting of a label" touch "$STORE/layers/$mid/labels/.new.1" -d '2 hours ago'
 
 # After each of these the store is what it was: the last one stands for all

@@ -8,7 +8,7 @@
 . "$(dirname "$0")/helpers/b_common.sh"
 
 SINGLE=''
-if "$STRATAFS" -h 2>&1 | grep -q 'keeper='; then SINGLE=keeper=off; fi # a worker alone could be killed unseen
+if "$STRATAFS" -h 2>&1 | grep -q 'keeper='; then SINGLE=keeper=off,fingerprint=on; fi # a worker alone could be killed unseen
 FAULTS=yes
 new_mount "$SINGLE"
 A=$MNT/active V=$MNT/views S=$MNT/snapshots

@@ -2,6 +2,7 @@
 #include "testlib.h"
 
 #include "label.h"
+#include "log.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -116,6 +117,37 @@ static void knows_the_longest_value(void **state)
         assert_int_equal(strata_label_set(t->s, id, "l", value, STRATA_LABEL_MAX + 1), 0);
         value[STRATA_LABEL_MAX + 1] = '\n';
         assert_int_equal(strata_label_set(t->s, id, "l", value, STRATA_LABEL_MAX + 2), -EFBIG);
+}
+
+/* A wrong bit is found, and what is damaged can be set anew; one from before there were checksums is read. */
+static void has_a_checksum(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT, log = STRATA_BUF_INIT;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "a", "");
+        const char *path = test_path(t, "layers/%" PRIu64 "/labels/l", id);
+        char *good, *bad;
+
+        assert_int_equal(set(t, id, "l", "value"), 0);
+        good = test_read(path);
+        for (size_t bit = 0; bit < 8 * strlen(good); bit++) {
+                bad = strdup(good);
+                bad[bit / 8] = (char)(bad[bit / 8] ^ (1 << bit % 8));
+                test_write(path, bad);
+                if (bad[bit / 8])
+                        assert_int_equal(strata_label_get(t->s, id, "l", &buf), -EUCLEAN);
+                free(bad);
+        }
+        assert_int_equal(buf.len, 0);
+        strata_log_show(t->s->log, &log);
+        assert_non_null(strstr(log.data, "labels/l EUCLEAN"));
+        free(good);
+        test_write(path, "");
+        assert_int_equal(strata_label_get(t->s, id, "l", &buf), -EUCLEAN);
+        assert_int_equal(set(t, id, "l", "new"), 0);
+        assert_label(t, id, "l", "new\n");
+        test_write(path, "old\n");
+        assert_label(t, id, "l", "old\n");
 }
 
 static void names_are_checked(void **state)
@@ -291,6 +323,7 @@ int main(void)
                 STORE_TEST(ends_in_one_newline),
                 STORE_TEST(values_may_hold_anything),
                 STORE_TEST(knows_the_longest_value),
+                STORE_TEST(has_a_checksum),
                 STORE_TEST(names_are_checked),
                 STORE_TEST(removes),
                 STORE_TEST(renames_and_replaces),

@@ -60,7 +60,7 @@ static struct strata_record staged_move(struct test_store *t, const struct strat
 {
         struct strata_record rec;
 
-        strata_link_record(info, to, name, &rec);
+        assert_int_equal(strata_link_record(t->s, info, to, name, &rec), 0);
         assert_int_equal(rec.id, info->id);
         assert_string_equal(rec.was.name, info->name);
         assert_string_equal(rec.now.name, name);
@@ -125,7 +125,7 @@ static void moves_nothing_without_a_staged_record(void **state)
         struct strata_info info = test_info(t, STRATA_ACTIVE, "a");
         struct strata_record rec;
 
-        strata_link_record(&info, STRATA_ACTIVE, "b", &rec);
+        assert_int_equal(strata_link_record(t->s, &info, STRATA_ACTIVE, "b", &rec), 0);
         assert_int_equal(strata_link_move(t->s, &rec, &why), -ENOENT);
         assert_int_equal(test_info(t, STRATA_ACTIVE, "a").id, a);
 }

@@ -193,7 +193,7 @@ static void a_move_cut_off_at_any_step(void **state)
                         snprintf(new, sizeof(new), "%s%d", old, step);
                         test_write(test_path(t, "layers/%" PRIu64 "/fs/file", id), "whole");
                         info = test_info(t, STRATA_ACTIVE, old);
-                        strata_link_record(&info, to, new, &rec);
+                        assert_int_equal(strata_link_record(t->s, &info, to, new, &rec), 0);
                         rec.committed = (struct timespec){ 5000, 1 };
                         assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
                         if (step == 1 || step == 2)
@@ -238,7 +238,7 @@ static void a_move_whose_old_name_comes_back(void **state)
                 snprintf(new, sizeof(new), "n%d", published);
                 id = test_prepare(t, STRATA_ACTIVE, old, "");
                 info = test_info(t, STRATA_ACTIVE, old);
-                strata_link_record(&info, STRATA_COMMITTED, new, &rec);
+                assert_int_equal(strata_link_record(t->s, &info, STRATA_COMMITTED, new, &rec), 0);
                 rec.committed = (struct timespec){ 5000, 1 };
                 assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
                 if (published)
@@ -271,9 +271,9 @@ static void an_exchange_cut_off_at_any_step(void **state)
                 test_prepare(t, STRATA_ACTIVE, b, "");
                 info_a = test_info(t, STRATA_ACTIVE, a);
                 info_b = test_info(t, STRATA_ACTIVE, b);
-                strata_link_record(&info_a, STRATA_ACTIVE, b, &rec);
+                assert_int_equal(strata_link_record(t->s, &info_a, STRATA_ACTIVE, b, &rec), 0);
                 assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
-                strata_link_record(&info_b, STRATA_ACTIVE, a, &rec);
+                assert_int_equal(strata_link_record(t->s, &info_b, STRATA_ACTIVE, a, &rec), 0);
                 assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
                 if (step >= 1)
                         assert_int_equal(strata_record_publish(t->s, info_a.id), 0);
@@ -351,7 +351,7 @@ static void an_operation_under_way_is_left_alone(void **state)
         test_store_crash(t);
         info = test_info(t, STRATA_ACTIVE, "k");
         assert_int_equal(strata_op_begin(t->s, &op, id), 0);
-        strata_link_record(&info, STRATA_COMMITTED, "n", &rec);
+        assert_int_equal(strata_link_record(t->s, &info, STRATA_COMMITTED, "n", &rec), 0);
         assert_int_equal(strata_record_stage(t->s, &rec, false), 0);
         sweep(t);
         assert_int_equal(strata_link_move(t->s, &rec, &why), 0);

@@ -42,7 +42,7 @@ static void assert_whole(struct test_store *t)
         struct stat st;
 
         assert_non_null(format);
-        assert_string_equal(format, STRATA_STORE_FORMAT);
+        assert_int_equal(strata_store_format_of(format, strlen(format)), 0);
         free(format);
         for (size_t i = 0; i < COUNT(dirs); i++) {
                 assert_int_equal(lstat(test_path(t, "%s", dirs[i]), &st), 0);
@@ -196,15 +196,18 @@ static void sees_through_links_to_the_store(void **state)
 static void refuses_another_format(void **state)
 {
         struct test_store *t = *state;
-        static const char *const formats[] = { "stratafs-store 2\n", "", "stratafs-store 1",
-                                               "stratafs-store 1\nmore\n" };
+        static const char *const formats[] = { "stratafs-store 2\n", "", "stratafs-store 1", "stratafs-store 1\nmore\n",
+                                               "stratafs-store 2\nxxh3: 2e93c77a09b0f12c\n" };
 
         close_store(t);
         for (size_t i = 0; i < COUNT(formats); i++) {
                 test_write(test_path(t, "format"), formats[i]);
                 assert_refused(t->path, -EINVAL, "format");
         }
-        assert_true(test_exists(t, "clean")); /* still what the last user left */
+        assert_true(test_exists(t, "clean"));                     /* still what the last user left */
+        test_write(test_path(t, "format"), "stratafs-store 1\n"); /* from before it had a checksum */
+        reopen(t);
+        assert_whole(t);
 }
 
 static void is_used_by_one_process_at_a_time(void **state)
