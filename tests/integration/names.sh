@@ -17,7 +17,9 @@ accepts() {
     works "$desc: prepare" mkdir "$A/$name"
     got=$(cd "$A" && printf '%s\n' *)
     is "$desc: listed byte for byte" "$got" "$name"
-    is "$desc: in info" "$(field name "$A/$name/info")" "$name"
+    got=$(field name "$A/$name/info")
+    [[ $got != \"*\" ]] || got=$(printf '%b' "${got:1:-1}") # what a terminal might take for a command is in quotes
+    is "$desc: in info" "$got" "$name"
     ok "$desc: fs/ works" sh -c 'echo x >"$0"' "$A/$name/fs/file"
     works "$desc: commit" rename "$A/$name" "$S/$name"
     is "$desc: fs/ of the snapshot" "$(cat "$S/$name/fs/file")" x

@@ -50,7 +50,7 @@ LAYER=$STORE/layers/$(field id "$A/k/info")/fs
 umount "$A/k/fs" 2>/dev/null
 start_swapper "$LAYER"
 : >"$BASE/errors"
-for i in {1..40}; do
+for i in {1..25}; do
     t cat "$A/k/changes" 2>>"$BASE/errors" >"$BASE/text" || echo "changes, round $i" >>"$BASE/errors"
     t cat "$A/k/usage" 2>>"$BASE/errors" >>"$BASE/text" || echo "usage, round $i" >>"$BASE/errors"
     t cat "$A/k/layer.tar" 2>>"$BASE/errors" >"$BASE/tar" || echo "layer.tar, round $i" >>"$BASE/errors"
@@ -69,7 +69,7 @@ t cat "$A/k/changes" >"$BASE/text"
 is "afterwards changes has all of it" "$(grep -c '/own$' "$BASE/text")" $((16 + 150))
 
 # ---- a removal
-for i in {1..12}; do
+for i in {1..8}; do
     mkdir "$A/gone"
     fill_swapped "$A/gone/fs"
     LAYER=$STORE/layers/$(field id "$A/gone/info")/fs
@@ -82,14 +82,14 @@ done
 is "what is outside is as before" "$(digest "$CANARY")" "$WHOLE"
 works "the next removal" mkdir "$A/last"
 works "deletes what could not be" rmdir "$A/last"
-ok "all of it" wait_until 60 settled || diag "$(leftovers)"
+ok "all of it" wait_until 600 settled || diag "$(leftovers)"
 is "and nothing outside" "$(digest "$CANARY")" "$WHOLE"
 rm -rf "$OUTSIDE"*
 
 # ---- entries that are renamed, committed and removed while they are read
 mkdir "$A/big@base"
 # shellcheck disable=SC2016
-perl -e 'chdir shift or die; for my $i (1 .. 2000) { open my $f, ">", "f$i" or die; print $f "$i\n" x 100 }
+perl -e 'chdir shift or die; for my $i (1 .. 500) { open my $f, ">", "f$i" or die; print $f "$i\n" x 100 }
     open my $f, ">", "z" or die; print $f "0123456789abcdef" x 65536 for 1 .. 24' "$A/big/fs"
 mv "$A/big" "$S/big"
 t cat "$S/big/layer.tar" >"$BASE/whole.tar"
@@ -108,7 +108,7 @@ judge() {
     echo "${1##*.} $2" >>"$BASE/ends"
 }
 : >"$BASE/wrong"
-for i in {1..24}; do
+for i in {1..16}; do
     mkdir "$A/new@base"
     works "an import ($i)" import "$BASE/whole.tar" "$A/new/layer.tar"
     entry=$A/new
@@ -145,7 +145,7 @@ is "every reader has all of it, or is told that it is gone" "$(cat "$BASE/wrong"
 diag "$(sort "$BASE/ends" | uniq -c)"
 ok "some were told" grep -q 'tar 1' "$BASE/ends"
 ok "and some had all" grep -q 'tar 0' "$BASE/ends"
-ok "nothing is left" wait_until 60 settled || diag "$(leftovers)"
+ok "nothing is left" wait_until 600 settled || diag "$(leftovers)"
 rmdir "$S/big" "$A/k"
 is "no view stands on what is gone" "$(t ls "$V")" ""
 done_testing

@@ -5,7 +5,7 @@
  *     swapper TREE CANARY OUTSIDE
  *
  * In TREE each "dirN" changes places with a link to CANARY, each "fileN" with a folder and with a link to a file in
- * CANARY, and the folder "deep/d/d/…", some levels down, is moved to OUTSIDE and back, and changes places with one
+ * CANARY, and the folder "deep/d/d/...", some levels down, is moved to OUTSIDE and back, and changes places with one
  * there. Whatever TREE is called meanwhile, it is this folder. Prints "ready" after the first round, and goes on until
  * SIGTERM; then all is where it was.
  */
