@@ -177,26 +177,43 @@ static int delete_name(int dirfd, const char *name, int flags)
         return -errno;
 }
 
+struct deletion {
+        struct strata *s;
+        int first; /* error of what was left out, 0 if nothing was */
+};
+
 static int delete_one(void *data, enum strata_walk_event event, int dirfd, const char *name)
 {
-        struct strata *s = data;
+        struct deletion *d = data;
         int r;
 
-        if (atomic_load(&s->trash->stop))
+        if (atomic_load(&d->s->trash->stop))
                 return -ECANCELED;
         if (event == STRATA_WALK_ENTER)
                 return 0;
         r = delete_name(dirfd, name, event == STRATA_WALK_LEAVE ? AT_REMOVEDIR : 0);
-        return r == -ENOENT ? 0 : r;
+        switch (r) {
+        case -EISDIR: /* it is another thing by now, */
+        case -ENOTDIR:
+        case -ENOTEMPTY: /* or something came in, */
+        case -EBUSY:     /* or is mounted there: the rest goes all the same */
+                d->first = d->first ? d->first : r;
+                return 0;
+        default:
+                return r == -ENOENT ? 0 : r;
+        }
 }
 
 static int delete_tree(struct strata *s, const char *name)
 {
+        struct deletion d = { .s = s };
         int r = delete_name(s->trash_fd, name, 0);
 
         if (r != -EISDIR && r != -EPERM)
                 return r;
-        r = strata_walk(s->trash_fd, name, delete_one, s);
+        r = strata_walk(s->trash_fd, name, delete_one, &d);
+        if (r == 0)
+                r = d.first;
         if (r == 0)
                 r = delete_name(s->trash_fd, name, AT_REMOVEDIR);
         return r == -ENOENT ? 0 : r;
