@@ -251,6 +251,19 @@ static void check_layer_name(struct strata *s, struct strata_check *c, int dirfd
         strata_check_steady(s, c, strata_check_layer, &id);
 }
 
+static void check_marks_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        unsigned long long number;
+        uint64_t id;
+
+        (void)dirfd;
+        (void)data;
+        if (!strata_io_parse_u64(name, &number) || (c->below && number >= c->below))
+                return;
+        id = number;
+        strata_check_steady(s, c, strata_check_marks, &id);
+}
+
 static void check_link_name(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
         struct strata_place place = { .kind = *(enum strata_kind *)data };
@@ -308,6 +321,7 @@ static int check_folders(struct strata *s, struct strata_check *c)
 /* Layers first: a damaged link is known by the layer that misses it. */
 int strata_check_run(struct strata *s, struct strata_check *c)
 {
+        uint64_t before;
         int r = check_folders(s, c);
 
         if (r < 0)
@@ -318,7 +332,10 @@ int strata_check_run(struct strata *s, struct strata_check *c)
         strata_check_steady(s, c, check_empty, NULL);
         if (c->mode != STRATA_CHECK_SWEEP)
                 strata_check_steady(s, c, check_next, NULL);
+        before = c->repaired;
         r = strata_check_each(s->layers_fd, ".", s, c, check_layer_name, NULL);
+        if (r == 0 && c->repaired != before) /* of a layer that is gone now, another may hold the mark */
+                r = strata_check_each(s->layers_fd, ".", s, c, check_marks_name, NULL);
         for (int kind = 0; kind < STRATA_KINDS && r == 0; kind++) {
                 enum strata_kind k = kind;
 

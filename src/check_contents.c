@@ -315,6 +315,16 @@ void strata_check_contents(struct strata *s, struct strata_check *c, const struc
         (void)strata_check_each(s->layers_fd, below, s, c, check_label, &l);
 }
 
+void strata_check_marks(struct strata *s, struct strata_check *c, const void *what)
+{
+        const struct strata_record rec = { .id = *(const uint64_t *)what };
+        struct layer l = { .rec = &rec };
+        char below[STRATA_ID_PATH_MAX];
+
+        snprintf(below, sizeof(below), "%" PRIu64 "/children", rec.id);
+        (void)strata_check_each(s->layers_fd, below, s, c, check_mark, &l);
+}
+
 /* ---- a lost record ---- */
 
 struct parents {

@@ -48,6 +48,9 @@ bool strata_check_stopped(const struct strata_check *c);
 void strata_check_layer(struct strata *s, struct strata_check *c, const void *id);
 void strata_check_link(struct strata *s, struct strata_check *c, const void *place);
 
+/* The marks of children in a layer, by its ID. */
+void strata_check_marks(struct strata *s, struct strata_check *c, const void *what);
+
 /* What lies in a layer whose record REC is in order and linked at PLACE. */
 void strata_check_contents(struct strata *s, struct strata_check *c, const struct strata_record *rec,
                            const struct strata_place *place);

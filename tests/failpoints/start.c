@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define POINTS_MAX 3000
-#define LOOKS_MAX 100
+#define LOOKS_MAX 60
 #define QUIET_MS 60 /* so long without a call: the sweep of a start is through */
 
 struct sweep {

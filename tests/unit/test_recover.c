@@ -393,6 +393,20 @@ static void left_over_label_files_go(void **state)
         assert_true(test_exists(t, "layers/%" PRIu64 "/labels/kept", id));
 }
 
+/* The mark is looked at before the layer is, and goes with it all the same. */
+static void a_layer_without_a_record_takes_its_mark_along(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", ""), id = test_prepare(t, STRATA_ACTIVE, "k", "base");
+
+        test_store_crash(t);
+        assert_int_equal(unlink(test_path(t, "active/k")), 0);
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", id)), 0);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_false(test_exists(t, "layers/%" PRIu64, id));
+        assert_false(test_exists(t, "layers/%" PRIu64 "/children/%" PRIu64, base, id));
+}
+
 static void half_written_texts_go(void **state)
 {
         static const char *const names[] = { "usage.new", "changes.new", "export.new" };
@@ -444,6 +458,7 @@ int main(void)
                 STORE_TEST(an_operation_under_way_is_left_alone),
                 STORE_TEST(strange_files_are_left_alone),
                 STORE_TEST(left_over_label_files_go),
+                STORE_TEST(a_layer_without_a_record_takes_its_mark_along),
                 STORE_TEST(half_written_texts_go),
                 STORE_TEST(stops_when_told),
         };
