@@ -5,7 +5,7 @@
 # no walk leaves the layer, nobody is told a part as if it were the whole.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
-new_mount durability=none # not slowed down by a sync for each commit
+new_mount durability=none,fingerprint=on # no sync for each commit
 cd / || exit 1
 A=$MNT/active V=$MNT/views S=$MNT/snapshots
 
@@ -95,6 +95,8 @@ mv "$A/big" "$S/big"
 t cat "$S/big/layer.tar" >"$BASE/whole.tar"
 t cat "$S/big/changes" >"$BASE/whole.changes"
 t cut -d ' ' -f 2 "$S/big/usage" >"$BASE/whole.usage"
+t cat "$S/big/verify" >"$BASE/whole.verify"
+is "verify has something to compare" "$(cat "$BASE/whole.verify")" ok
 
 # The whole, or no success: compares what a reader got, whose status is $2, with the whole
 judge() {
@@ -117,7 +119,7 @@ for i in {1..16}; do
         entry=$S/new
     fi
     readers=()
-    for what in tar changes usage; do
+    for what in tar changes usage verify; do
         file=$what
         [ $what != tar ] || file=layer.tar
         (timeout -k 5 60 cat "$entry/$file" >"$BASE/got.$what" 2>"$BASE/got.$what.err") &
@@ -132,7 +134,7 @@ for i in {1..16}; do
         [ ! -e "$entry" ] || works "removal meanwhile ($i)" rmdir "$entry"
     done
     n=0
-    for what in tar changes usage; do
+    for what in tar changes usage verify; do
         wait "${readers[n]}"
         judge "$BASE/got.$what" $?
         n=$((n + 1))
