@@ -148,7 +148,9 @@ void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
                 told = r == 0; /* or by who can't mount there */
                 if (r == 0) {
                         r = lookup_ctl(req, &info, name, &e);
-                } else if (strcmp(name, "fs") == 0 && sfs_attach_is_pinned(sfs->attach, sfs_node_id(parent))) {
+                } else if (r != -ENOENT && strcmp(name, "fs") == 0 &&
+                           sfs_attach_is_pinned(sfs->attach, sfs_node_id(parent))) {
+                        /* One that was just removed has no mount any more: it is said to be gone. */
                         sfs_op_log_error(sfs, "lookup", parent, name, r);
                         told = true;
                         r = -EINTR; /* as above */
