@@ -27,7 +27,7 @@ ID=$(field id "$A/base/info")
 ok "mv(1) commits under another name" mv "$A/base" "$S/one"
 fails "the key is gone" ENOENT stat "$A/base"
 is "the snapshot is listed" "$(ls -A "$S")" one
-is "a committed base holds its files" "$(holds "$S/one")" "children fs info labels mount mount.json overlay usage "
+is "a committed base holds its files" "$(holds "$S/one")" "children fs info labels mount mount.json overlay usage verify "
 is "kind is committed" "$(field kind "$S/one/info")" committed
 is "the id stays" "$(field id "$S/one/info")" "$ID"
 is "the files are the same" "$(digest "$S/one/fs")" "$BASE_DIGEST"
@@ -53,7 +53,7 @@ WEB=$(digest "$A/web/fs")
 ok "the child commits" mv "$A/web" "$S/two"
 is "depth counts the chain" "$(field depth "$S/two/info")" 2
 is "the committed child shows its change" "$(digest "$S/two/fs")" "$WEB"
-is "a committed child holds its files" "$(holds "$S/two")" "children fs info labels mount mount.json overlay parent usage "
+is "a committed child holds its files" "$(holds "$S/two")" "children fs info labels mount mount.json overlay parent usage verify "
 is "children names it" "$(cat "$S/one/children")" snapshots/two
 works "grandchild" mkdir "$A/three@two"
 is "a grandchild sees the topmost change" "$(cat "$A/three/fs/file")" changed
