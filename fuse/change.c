@@ -5,6 +5,7 @@
 #include "attach.h"
 #include "busy.h"
 #include "commit.h"
+#include "link.h"
 #include "mount.h"
 #include "mounts.h"
 #include "remove.h"
@@ -113,9 +114,17 @@ static int apply_bare(struct sfs_change *c)
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : strata_mount_freeze(s, path);
+        const char *why = NULL;
         dev_t dev;
+        int r = 0;
 
+        if (!c->already)
+                r = strata_link_check_free(s, STRATA_COMMITTED, c->newname, &why); /* before anything is frozen */
+        sfs_change_why(c, why);
+        if (r < 0)
+                return r;
+        if (!c->already)
+                r = strata_mount_freeze(s, path);
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
                 c->mounted = false; /* unmounted by somebody else */
                 return apply_bare(c);

@@ -329,12 +329,16 @@ int strata_mount_open_lower(struct strata *s, const struct strata_info *info, in
 
 int strata_mount_freeze(struct strata *s, const char *path)
 {
-        const struct timespec pause = { .tv_nsec = 2000000 };
+        struct timespec pause = { .tv_nsec = 2000000 };
         int r = s->mount_api->set_read_only(s, path, true);
 
-        /* A reader that sets an access time counts as a writer for an instant: only what stays busy is. */
+        /*
+         * A reader that sets an access time counts as a writer for an instant, and a process that was just killed until
+         * it is gone: only what stays busy is.
+         */
         for (int tries = 0; tries < 5 && r == -EBUSY; tries++) {
                 nanosleep(&pause, NULL);
+                pause.tv_nsec *= 2;
                 r = s->mount_api->set_read_only(s, path, true);
         }
         return r;
