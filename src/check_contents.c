@@ -255,9 +255,10 @@ static void check_name(struct strata *s, struct strata_check *c, int dirfd, cons
                 check_mounted(s, c, dirfd, l, path);
         } else if (strcmp(name, "manifest") == 0) {
                 strata_check_manifest(s, c, l->rec->id, l->place);
-        } else if (strncmp(name, "lower.", 6) == 0) {
-                /* Where mount_old.c mounts for an instant: a kill may have come just then. */
-                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+        } else if (strata_mount_is_left_place(name)) {
+                if (c->mode == STRATA_CHECK_SWEEP)
+                        r = strata_mount_drop_left_place(dirfd, name);
+                else if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
                 if (r != -EBUSY)
                         strata_check_tell(c, r, 0, path, "a crash left this place for a mount");

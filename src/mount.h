@@ -42,6 +42,15 @@ struct strata_mount_api {
 extern const struct strata_mount_api strata_mount_new;
 extern const struct strata_mount_api strata_mount_old;
 
+/*
+ * The places lower.TID in layers/ID, a mount on each for an instant, which mount_old.c needs; a kill may come just
+ * then. drop_left_place() takes away what a program before left of one, mount and directory, drop_left_places() of all
+ * in the directory LAYER_FD. Only for the program that has the store; one that it is at itself stays, with -EBUSY.
+ */
+bool strata_mount_is_left_place(const char *name);
+int strata_mount_drop_left_place(int layer_fd, const char *name);
+void strata_mount_drop_left_places(int layer_fd);
+
 /* The table for this kernel, or the old one if FORCE_OLD. */
 const struct strata_mount_api *strata_mount_choose(bool force_old);
 

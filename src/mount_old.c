@@ -8,7 +8,9 @@
 #include "strata.h"
 #include "util/buf.h"
 #include "util/cleanup.h"
+#include "util/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -91,13 +93,45 @@ static void detach(int fd, const char *target)
                 (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
+static const char place_prefix[] = "lower.";
+
+bool strata_mount_is_left_place(const char *name)
+{
+        return strncmp(name, place_prefix, sizeof(place_prefix) - 1) == 0;
+}
+
+int strata_mount_drop_left_place(int layer_fd, const char *name)
+{
+        char path[128];
+
+        /* One of ours, just being used? An ID that by chance is one again keeps it until another start. */
+        snprintf(path, sizeof(path), "/proc/self/task/%.20s", name + sizeof(place_prefix) - 1);
+        if (access(path, F_OK) == 0)
+                return -EBUSY;
+        snprintf(path, sizeof(path), "/proc/thread-self/fd/%d/%.40s", layer_fd, name);
+        (void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+        return unlinkat(layer_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+void strata_mount_drop_left_places(int layer_fd)
+{
+        cleanup_dir DIR *dir = NULL;
+        struct dirent *de;
+
+        if (strata_io_list(layer_fd, ".", &dir) < 0)
+                return;
+        while ((de = readdir(dir)))
+                if (strata_mount_is_left_place(de->d_name))
+                        (void)strata_mount_drop_left_place(layer_fd, de->d_name);
+}
+
 /* For an instant the mount is on a directory of the layer on top; the thread's ID tells such directories apart. */
 static int old_open(struct strata *s, const struct strata_mount_spec *spec, int *ret)
 {
         char target[STRATA_ID_PATH_MAX];
         int fd, r;
 
-        snprintf(target, sizeof(target), "%" PRIu64 "/lower.%d", spec->chain->lowers[0], (int)gettid());
+        snprintf(target, sizeof(target), "%" PRIu64 "/%s%d", spec->chain->lowers[0], place_prefix, (int)gettid());
         if (mkdirat(s->layers_fd, target, 0700) < 0 && errno != EEXIST)
                 return -errno;
         r = mount_at(s, spec, target);

@@ -2,6 +2,7 @@
 #include "trash.h"
 
 #include "log.h"
+#include "mount.h"
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/walk.h"
@@ -208,9 +209,13 @@ static int delete_tree(struct strata *s, const char *name)
 {
         struct deletion d = { .s = s };
         int r = delete_name(s->trash_fd, name, 0);
+        cleanup_fd int fd = -1;
 
         if (r != -EISDIR && r != -EPERM)
                 return r;
+        fd = openat(s->trash_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0)
+                strata_mount_drop_left_places(fd);
         r = strata_walk(s->trash_fd, name, delete_one, &d);
         if (r == 0)
                 r = d.first;
