@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -91,8 +92,9 @@ struct first {
 
 struct loop {
         struct sfs *sfs;
-        struct strata_turn *turn; /* or NULL */
-        pthread_mutex_t lock;     /* protects FIRST; a leaf lock */
+        struct strata_turn *turn;          /* or NULL */
+        atomic_uint client, client_before; /* the last two threads that asked for something */
+        pthread_mutex_t lock;              /* protects FIRST; a leaf lock */
         struct first *first;
 };
 
@@ -165,10 +167,10 @@ static void mask_wake(int how)
         pthread_sigmask(how, &set, NULL);
 }
 
-/* Waits for the turn. False: there will be none any more. */
-static bool take_turn(struct loop *l)
+/* As strata_turn_take(). */
+static enum strata_turn_seat take_turn(struct loop *l)
 {
-        bool ret;
+        enum strata_turn_seat ret;
 
         mask_wake(SIG_BLOCK);
         ret = strata_turn_take(l->turn);
@@ -195,22 +197,36 @@ static void touch_pages(struct fuse_buf *buf, size_t used)
                 mem[at] = 0;
 }
 
+/* One that asks, then another one, then the first again: they are at work at the same time. */
+static void look_at_client(struct loop *l, const struct fuse_buf *buf)
+{
+        const struct fuse_in_header *in = buf->mem;
+        unsigned last = atomic_load_explicit(&l->client, memory_order_relaxed);
+
+        if (in->pid == 0 || in->pid == last)
+                return;
+        if (in->pid == atomic_load_explicit(&l->client_before, memory_order_relaxed))
+                strata_turn_open(l->turn);
+        atomic_store_explicit(&l->client_before, last, memory_order_relaxed);
+        atomic_store_explicit(&l->client, in->pid, memory_order_relaxed);
+}
+
 static void *loop_main(void *arg)
 {
         struct loop *l = arg;
         struct fuse_session *se = l->sfs->se;
         struct fuse_buf buf = { .mem = NULL };
-        bool mine = false, touched = false;
+        enum strata_turn_seat seat = STRATA_TURN_NONE;
+        bool touched = false;
         struct first *f;
-        uint64_t work;
+        uint64_t work = 0;
         int r;
 
         while ((f = take_first(l))) {
                 process(l->sfs, &f->buf);
                 free_first(f);
         }
-        while (!fuse_session_exited(se) && (mine || take_turn(l))) {
-                mine = true;
+        while (!fuse_session_exited(se) && (seat || (seat = take_turn(l)))) {
                 r = fuse_session_receive_buf(se, &buf);
                 if (r == -EINTR)
                         continue;
@@ -221,11 +237,15 @@ static void *loop_main(void *arg)
                 if (!touched)
                         touch_pages(&buf, (size_t)r);
                 touched = true;
-                work = strata_turn_work(l->turn);
-                if (is_slow(l->sfs, &buf))
-                        strata_turn_pass(l->turn, work);
+                look_at_client(l, &buf);
+                if (seat == STRATA_TURN_MINE) {
+                        work = strata_turn_work(l->turn);
+                        if (is_slow(l->sfs, &buf))
+                                strata_turn_pass(l->turn, work);
+                }
                 process(l->sfs, &buf);
-                mine = strata_turn_rest(l->turn, work);
+                if (seat == STRATA_TURN_MINE ? !strata_turn_rest(l->turn, work) : !strata_turn_is_open(l->turn))
+                        seat = STRATA_TURN_NONE;
         }
         strata_turn_end(l->turn); /* nobody is to wait for a turn that nobody gives on */
         free(buf.mem);

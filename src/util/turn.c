@@ -10,12 +10,13 @@
 
 #define SLOW_NS 2000000 /* between two looks of the watcher: work that is seen twice is slow */
 #define LOOKS_IDLE 50   /* looks at nothing new until the watcher goes to sleep */
+#define OPEN_NS 100000000
 
 /* One thread that waits for the turn, on its own stack. */
 struct waiter {
         pthread_cond_t wake;
         struct waiter *next;
-        bool chosen; /* the turn is this one's */
+        enum strata_turn_seat seat; /* what it is given */
 };
 
 struct strata_turn {
@@ -26,6 +27,7 @@ struct strata_turn {
         atomic_uint_fast64_t work;
         atomic_bool watched; /* the watcher looks, or will before it sleeps */
         pthread_t watcher;
+        atomic_int_fast64_t open_until; /* on the monotonic clock, in nanoseconds */
 
         pthread_mutex_t lock;   /* protects all below; a leaf lock, held over memory operations only */
         pthread_cond_t look;    /* the watcher is to begin */
@@ -42,7 +44,7 @@ static void hand_over(struct strata_turn *t)
         t->taken = w;
         if (w) {
                 t->waiters = w->next;
-                w->chosen = true;
+                w->seat = STRATA_TURN_MINE;
                 pthread_cond_signal(&w->wake);
         }
 }
@@ -69,26 +71,60 @@ bool strata_turn_rest(struct strata_turn *t, uint64_t work)
         return !t || end_work(t, work);
 }
 
-bool strata_turn_take(struct strata_turn *t)
+/* Of the last tick of the kernel's clock, which is good enough here and asks nobody. */
+static int64_t now_ns(void)
 {
-        struct waiter w = { .wake = PTHREAD_COND_INITIALIZER };
-        bool ret;
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+bool strata_turn_is_open(struct strata_turn *t)
+{
+        return !t || atomic_load(&t->open_until) > now_ns();
+}
+
+void strata_turn_open(struct strata_turn *t)
+{
+        int64_t now = now_ns();
+
+        if (!t || atomic_exchange(&t->open_until, now + OPEN_NS) > now)
+                return;
+        pthread_mutex_lock(&t->lock);
+        for (struct waiter *w = t->waiters; w; w = w->next) {
+                w->seat = STRATA_TURN_GUEST;
+                pthread_cond_signal(&w->wake);
+        }
+        t->waiters = NULL;
+        pthread_mutex_unlock(&t->lock);
+}
+
+enum strata_turn_seat strata_turn_take(struct strata_turn *t)
+{
+        struct waiter w = { .wake = PTHREAD_COND_INITIALIZER, .seat = STRATA_TURN_NONE };
 
         if (!t)
-                return true;
+                return STRATA_TURN_GUEST;
         pthread_mutex_lock(&t->lock);
-        if (!t->taken && !t->end) {
-                t->taken = w.chosen = true;
-        } else if (!t->end) {
+        if (t->end) {
+                w.seat = STRATA_TURN_NONE;
+        } else if (!t->taken) {
+                t->taken = true;
+                w.seat = STRATA_TURN_MINE;
+        } else if (strata_turn_is_open(t)) {
+                w.seat = STRATA_TURN_GUEST;
+        } else {
                 w.next = t->waiters;
                 t->waiters = &w;
-                while (!w.chosen && !t->end)
+                while (w.seat == STRATA_TURN_NONE && !t->end)
                         pthread_cond_wait(&w.wake, &t->lock);
         }
-        ret = w.chosen && !t->end;
+        if (t->end)
+                w.seat = STRATA_TURN_NONE;
         pthread_mutex_unlock(&t->lock);
         pthread_cond_destroy(&w.wake);
-        return ret;
+        return w.seat;
 }
 
 uint64_t strata_turn_work(struct strata_turn *t)

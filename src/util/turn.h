@@ -16,6 +16,13 @@
 
 struct strata_turn;
 
+/* How a thread came to receive. */
+enum strata_turn_seat {
+        STRATA_TURN_NONE,
+        STRATA_TURN_MINE,  /* it has the turn */
+        STRATA_TURN_GUEST, /* all may, for now: it has nothing to pass on */
+};
+
 /*
  * Starts the watching thread as well. 0 or -errno. Without that thread there can be no turn: in all functions below
  * NULL stands for none, where everybody may receive at any time.
@@ -25,8 +32,15 @@ int strata_turn_new(struct strata_turn **ret);
 /* After strata_turn_end(), once nobody is in a function of this page. */
 void strata_turn_free(struct strata_turn *t);
 
-/* Waits for the turn. False: there will be none any more. */
-bool strata_turn_take(struct strata_turn *t);
+/* Waits for the turn, or until all may receive. STRATA_TURN_NONE: there will be none any more. */
+enum strata_turn_seat strata_turn_take(struct strata_turn *t);
+
+/*
+ * For the next tenth of a second all may receive, beside who has the turn: several clients are at work at once, and
+ * each is answered best by a thread on its own processor. Anybody may call it, any time.
+ */
+void strata_turn_open(struct strata_turn *t);
+bool strata_turn_is_open(struct strata_turn *t);
 
 /* The holder has received something and begins to work on it. Returns a number for the two below. */
 uint64_t strata_turn_work(struct strata_turn *t);

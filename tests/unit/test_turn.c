@@ -42,7 +42,7 @@ static void pause_ms(long ms)
 struct other {
         struct strata_turn *turn;
         pthread_t thread;
-        atomic_int came; /* 1: it had the turn; -1: there was none any more */
+        atomic_int came; /* 1: it had the turn; 2: as a guest; -1: there was none any more */
         atomic_bool let_go;
 };
 
@@ -50,12 +50,12 @@ struct other {
 static void *take(void *data)
 {
         struct other *o = data;
-        bool got = strata_turn_take(o->turn);
+        enum strata_turn_seat got = strata_turn_take(o->turn);
 
-        atomic_store(&o->came, got ? 1 : -1);
+        atomic_store(&o->came, got == STRATA_TURN_GUEST ? 2 : got == STRATA_TURN_MINE ? 1 : -1);
         while (got && !atomic_load(&o->let_go))
                 pause_ms(1);
-        if (got)
+        if (got == STRATA_TURN_MINE)
                 strata_turn_pass(o->turn, strata_turn_work(o->turn));
         return NULL;
 }
@@ -153,6 +153,33 @@ static void slow_work_loses_it(void **state)
         }
 }
 
+/* Who waits already and who comes; for a while only. */
+static void open_it_has_guests(void **state)
+{
+        struct strata_turn *t = *state;
+        struct other before, meanwhile, after;
+
+        assert_false(strata_turn_is_open(t));
+        assert_int_equal(strata_turn_take(t), STRATA_TURN_MINE);
+        begin(&before, t);
+        pause_ms(20);
+        assert_int_equal(atomic_load(&before.came), 0);
+        do { /* in good time, on whatever machine */
+                strata_turn_open(t);
+                begin(&meanwhile, t);
+                wait_until_it_came(&before);
+                wait_until_it_came(&meanwhile);
+        } while (finish(&meanwhile) != 2);
+        assert_int_equal(finish(&before), 2);
+        while (strata_turn_is_open(t))
+                pause_ms(5);
+        begin(&after, t);
+        pause_ms(20);
+        assert_int_equal(atomic_load(&after.came), 0);
+        strata_turn_pass(t, strata_turn_work(t));
+        assert_int_equal(finish(&after), 1);
+}
+
 static void the_end_wakes_all(void **state)
 {
         struct strata_turn *t = *state;
@@ -235,6 +262,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(passed_on_it_is_another_thread_s, setup, teardown),
                 cmocka_unit_test_setup_teardown(nobody_there_takes_it_later, setup, teardown),
                 cmocka_unit_test_setup_teardown(slow_work_loses_it, setup, teardown),
+                cmocka_unit_test_setup_teardown(open_it_has_guests, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_end_wakes_all, setup, teardown),
                 cmocka_unit_test(without_a_turn_all_may),
                 cmocka_unit_test_setup_teardown(one_at_a_time, setup, teardown),
