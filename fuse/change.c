@@ -114,17 +114,9 @@ static int apply_bare(struct sfs_change *c)
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        const char *why = NULL;
+        int r = c->already ? 0 : strata_mount_freeze(s, path);
         dev_t dev;
-        int r = 0;
 
-        if (!c->already)
-                r = strata_link_check_free(s, STRATA_COMMITTED, c->newname, &why); /* before anything is frozen */
-        sfs_change_why(c, why);
-        if (r < 0)
-                return r;
-        if (!c->already)
-                r = strata_mount_freeze(s, path);
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
                 c->mounted = false; /* unmounted by somebody else */
                 return apply_bare(c);
@@ -191,9 +183,16 @@ static int remove_mounted(struct sfs_change *c, const char *path)
 static int carry_out(struct sfs_change *c)
 {
         cleanup_free char *path = sfs_fs_path(c->sfs, &c->info);
+        const char *why = NULL;
+        int r = 0;
 
         if (!path)
                 return -ENOMEM;
+        if (c->change == SFS_COMMIT && !c->already)
+                r = strata_link_check_free(c->sfs->store, STRATA_COMMITTED, c->newname, &why); /* before any work */
+        sfs_change_why(c, why);
+        if (r < 0)
+                return r;
         if (c->mounted && c->change == SFS_COMMIT)
                 return commit_mounted(c, path);
         if (c->mounted && c->change == SFS_REMOVE)

@@ -112,10 +112,10 @@ static int change_name(struct model *m, const struct op *op)
                 *from = tmp;
                 return 0;
         }
-        if (op->kind != op->kind2 && is_held(m, from->id, true))
-                return EBUSY;
         if (is_taken(m, op->kind2, op->b))
                 return EEXIST;
+        if (op->kind != op->kind2 && is_held(m, from->id, true))
+                return EBUSY;
         for (int i = 0; i < HOLDS && op->kind != op->kind2; i++)
                 if (m->hold[i].id == from->id)
                         m->hold[i].left = true;
