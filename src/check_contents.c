@@ -13,6 +13,7 @@
 #include "util/io.h"
 #include "util/sumfile.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -103,11 +104,29 @@ static void check_mark(struct strata *s, struct strata_check *c, int dirfd, cons
         strata_check_tell(c, r, 0, path, "the mark of a child that is none");
 }
 
+/*
+ * True for the name of a file on its way to its real name that may be being written: PREFIX and the number of this run
+ * follow each other in it. Those of another program that has the store open can be told by their age alone.
+ */
+static bool is_being_written(struct strata *s, const struct strata_check *c, int dirfd, const char *name,
+                             const char *prefix)
+{
+        size_t len = strlen(prefix), digits;
+        struct stat st;
+        char run[17];
+
+        digits = (size_t)snprintf(run, sizeof(run), "%" PRIx64, s->run);
+        if (strncmp(name, prefix, len) == 0 && strncmp(name + len, run, digits) == 0 &&
+            !isxdigit((unsigned char)name[len + digits]))
+                return true;
+        return c->live && fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime <= 60;
+}
+
 static void check_label(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
 {
         cleanup_buf struct strata_buf value = STRATA_BUF_INIT;
         const struct layer *l = data;
-        char path[PATH_SIZE], own[32];
+        char path[PATH_SIZE];
         struct stat st;
         int r = STRATA_CHECK_LEFT;
 
@@ -115,9 +134,7 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
         if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return;
         if (strncmp(name, ".new.", 5) == 0 && S_ISREG(st.st_mode)) {
-                /* Only of an earlier run. Another program's can be told by their age alone. */
-                snprintf(own, sizeof(own), ".new.%" PRIx64 ".", s->run);
-                if (strncmp(name, own, strlen(own)) == 0 || (c->live && time(NULL) - st.st_mtime <= 60))
+                if (is_being_written(s, c, dirfd, name, ".new."))
                         return;
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
@@ -190,15 +207,6 @@ static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, c
         strata_op_end(s, &op);
 }
 
-/* True for a file written since the store was opened. */
-static bool is_of_this_run(struct strata *s, int dirfd, const char *name)
-{
-        struct stat st;
-
-        return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-               (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec >= s->run;
-}
-
 /* Of what is computed again: `changes` and `export`. */
 static void check_sumfile(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *path)
 {
@@ -213,12 +221,28 @@ static void check_sumfile(struct strata *s, struct strata_check *c, int dirfd, c
         strata_check_tell(c, r, EUCLEAN, path, "its checksum is wrong; it is made anew when asked for");
 }
 
-/* A file that a crash left on its way to its real name; a sweep leaves what may be being written. */
+/* The length of "usage.new" and the like in NAME; 0 when it is another name. */
+static size_t new_prefix(const char *name)
+{
+        static const char *const new[] = { "usage.new", "changes.new", "export.new", "mounted.new" };
+
+        for (size_t i = 0; i < sizeof(new) / sizeof(*new); i++) {
+                size_t len = strlen(new[i]);
+
+                if (strncmp(name, new[i], len) == 0 && (!name[len] || name[len] == '.'))
+                        return len;
+        }
+        return 0;
+}
+
+/* A file that a crash left on its way to its real name. */
 static void check_new_file(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *path)
 {
+        char prefix[16];
         int r = STRATA_CHECK_LEFT;
 
-        if (c->mode == STRATA_CHECK_SWEEP && is_of_this_run(s, dirfd, name))
+        snprintf(prefix, sizeof(prefix), "%.*s.", (int)new_prefix(name), name);
+        if (is_being_written(s, c, dirfd, name, prefix))
                 return;
         if (strata_check_wants(c, STRATA_CHECK_CRASH))
                 r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
@@ -237,7 +261,6 @@ static void check_name(struct strata *s, struct strata_check *c, int dirfd, cons
 {
         static const char *const known[] = { "meta", "meta.new", "fs", "work", "labels", "children" };
         static const char *const sums[] = { "changes", "export" };
-        static const char *const new[] = { "usage.new", "changes.new", "export.new", "mounted.new" };
         const struct layer *l = data;
         char path[PATH_SIZE];
         int r = STRATA_CHECK_LEFT;
@@ -247,7 +270,7 @@ static void check_name(struct strata *s, struct strata_check *c, int dirfd, cons
                 return;
         if (is_one_of(name, sums, sizeof(sums) / sizeof(*sums))) {
                 check_sumfile(s, c, dirfd, name, path);
-        } else if (is_one_of(name, new, sizeof(new) / sizeof(*new))) {
+        } else if (new_prefix(name)) {
                 check_new_file(s, c, dirfd, name, path);
         } else if (strcmp(name, "usage") == 0) {
                 check_usage(s, c, dirfd, l, path);

@@ -48,7 +48,7 @@ static int write_record(struct strata *s, const struct publication *p)
         if (n >= (int)sizeof(text))
                 return -EFBIG;
         record_name(p->id, name);
-        return strata_sumfile_write(s->root_fd, name, text, (size_t)n);
+        return strata_sumfile_write(s->root_fd, name, s->run, text, (size_t)n);
 }
 
 static int read_record(struct strata *s, const char *name, struct publication *ret)
@@ -206,7 +206,7 @@ static int complete(struct strata *s, uint64_t id, const char *name)
         return drop_record(s, id);
 }
 
-/* True for "import.ID" and, with *CUT, for "import.ID.new", the record being written. */
+/* True for "import.ID" and, with *CUT, for "import.ID.new.RUN", the record being written. */
 static bool parse_name(const char *name, uint64_t *id, bool *cut)
 {
         char digits[32], again[STRATA_ID_PATH_MAX];
@@ -222,7 +222,7 @@ static bool parse_name(const char *name, uint64_t *id, bool *cut)
         if (!strata_io_parse_u64(digits, &n) || !n)
                 return false;
         *id = n;
-        *cut = strcmp(name + strlen(PREFIX) + len, ".new") == 0;
+        *cut = strncmp(name + strlen(PREFIX) + len, ".new.", 5) == 0;
         record_name(n, again);
         return strncmp(again, name, strlen(again)) == 0 && (*cut || strcmp(again, name) == 0);
 }

@@ -96,7 +96,7 @@ static int create_mark(struct strata *s, const char *path, bool is_volatile)
 {
         char text[MARK_MAX];
         int n = snprintf(text, sizeof(text), "%s %s\n", s->boot_id, is_volatile ? "volatile" : "synced");
-        int r = strata_sumfile_write(s->layers_fd, path, text, (size_t)n);
+        int r = strata_sumfile_write(s->layers_fd, path, s->run, text, (size_t)n);
 
         if (r == 0) {
                 (void)unlinkat(s->root_fd, mark_names[is_volatile], 0);

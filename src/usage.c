@@ -123,7 +123,7 @@ bool strata_usage_known(struct strata *s, const struct strata_info *info, struct
 
 int strata_usage_get(struct strata *s, const struct strata_info *info, struct strata_usage *ret)
 {
-        char tmp[STRATA_ID_PATH_MAX], path[STRATA_ID_PATH_MAX], text[128];
+        char tmp[STRATA_ID_PATH_MAX + 20], path[STRATA_ID_PATH_MAX], text[128];
         struct strata_usage usage;
         int r, n;
 
@@ -137,7 +137,7 @@ int strata_usage_get(struct strata *s, const struct strata_info *info, struct st
         if (info->kind == STRATA_COMMITTED) {
                 /* A full disk is no reason to tell nothing: it is counted again next time then. */
                 n = format_usage(&usage, text, sizeof(text));
-                snprintf(tmp, sizeof(tmp), "%" PRIu64 "/usage.new", info->id);
+                snprintf(tmp, sizeof(tmp), "%" PRIu64 "/usage.new.%" PRIx64, info->id, s->run);
                 snprintf(path, sizeof(path), "%" PRIu64 "/usage", info->id);
                 (void)strata_io_replace_at(s->layers_fd, tmp, path, text, (size_t)n, 0600, false);
         }

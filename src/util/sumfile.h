@@ -4,14 +4,16 @@
 #define STRATA_SUMFILE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define STRATA_SUMFILE_MAX 256 /* bytes of the text with a NUL */
 
 /*
  * Puts TEXT, lines with a newline each, and a last line "xxh3: " with the XXH3-64 of them in the file PATH below DIRFD,
- * in one step by way of PATH.new. Not synced. 0 or -errno.
+ * in one step by way of PATH.new.RUN, RUN in hexadecimal digits telling what this process writes from what an earlier
+ * one left. Not synced. 0 or -errno.
  */
-int strata_sumfile_write(int dirfd, const char *path, const char *text, size_t len);
+int strata_sumfile_write(int dirfd, const char *path, uint64_t run, const char *text, size_t len);
 
 /* The text, as a string. -ENOENT without a file, -EUCLEAN for a damaged one. */
 int strata_sumfile_read(int dirfd, const char *path, char ret[STRATA_SUMFILE_MAX]);

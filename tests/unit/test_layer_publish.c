@@ -40,7 +40,7 @@ static void write_record(struct test_store *t, uint64_t id, const char *dir)
         assert_int_equal(stat(test_path(t, "layers/%" PRIu64 "/%s", id, dir), &st), 0);
         snprintf(name, sizeof(name), "import.%" PRIu64, id);
         n = snprintf(text, sizeof(text), "%" PRIuMAX " " DIFFID " " DIGEST "\n", (uintmax_t)st.st_ino);
-        assert_int_equal(strata_sumfile_write(t->s->root_fd, name, text, (size_t)n), 0);
+        assert_int_equal(strata_sumfile_write(t->s->root_fd, name, t->s->run, text, (size_t)n), 0);
 }
 
 static void exchange(struct test_store *t, uint64_t id)
@@ -157,12 +157,12 @@ static void records_that_say_nothing(void **state)
         struct strata_check c = { .mode = STRATA_CHECK_LOOK };
 
         test_write(test_path(t, "import.%" PRIu64, id), "half of a reco");
-        test_write(test_path(t, "import.%" PRIu64 ".new", id), "");
+        test_write(test_path(t, "import.%" PRIu64 ".new.7", id), "");
         test_write(test_path(t, "import.99"), "");
         test_write(test_path(t, "import.07"), "foreign");
         test_store_crash(t);
         assert_false(test_exists(t, "import.%" PRIu64, id));
-        assert_false(test_exists(t, "import.%" PRIu64 ".new", id));
+        assert_false(test_exists(t, "import.%" PRIu64 ".new.7", id));
         assert_false(test_exists(t, "import.99"));
         assert_true(test_exists(t, "import.07"));
         assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
