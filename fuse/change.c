@@ -24,6 +24,7 @@
 
 #define INTERRUPTIONS_MAX 100 /* in a row */
 #define UNMOUNTS_MAX 3
+#define FREEZES_MAX 16 /* of strata_mount_freeze(), a second in all */
 
 void sfs_change_why(struct sfs_change *c, const char *why)
 {
@@ -110,11 +111,33 @@ static int apply_bare(struct sfs_change *c)
         return r < 0 ? r : apply(c);
 }
 
+static bool is_held(const char *path)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        bool ret;
+        dev_t dev;
+
+        ret = strata_mount_is_attached(path, &dev) <= 0 || strata_busy_processes(dev, true, &who) != 0 ||
+              strata_busy_elsewhere(dev, &who);
+        strata_buf_free(&who);
+        return ret;
+}
+
+/* What nobody holds open any more is still being closed by the kernel, which may take its time on a busy machine. */
+static int freeze(struct sfs_change *c, const char *path)
+{
+        int r = strata_mount_freeze(c->sfs->store, path);
+
+        for (unsigned tries = 1; tries < FREEZES_MAX && r == -EBUSY && !is_held(path); tries++)
+                r = strata_mount_freeze(c->sfs->store, path);
+        return r;
+}
+
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : strata_mount_freeze(s, path);
+        int r = c->already ? 0 : freeze(c, path);
         dev_t dev;
 
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {

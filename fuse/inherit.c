@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 struct sfs_inherited {
         enum strata_kind kind;
@@ -22,11 +23,26 @@ struct sfs_inherited {
         struct sfs_inherited *next;
 };
 
+/*
+ * A copy of the mount M, or -1. The last act of a program that was killed may take a mount away after it was listed:
+ * what is found in its place is a directory of the dead mount.
+ */
+static int copy_mount(const struct sfs_mounted *m)
+{
+        /* Walks over names and attributes that the kernel still holds: the dead mount is not asked. */
+        int copy = open_tree(AT_FDCWD, m->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+        struct stat st;
+
+        if (copy < 0 || (fstat(copy, &st) == 0 && st.st_dev == m->dev))
+                return copy;
+        close(copy);
+        return -1;
+}
+
 static void collect(const struct sfs_mounted *m, void *data)
 {
         struct sfs_inherited **list = data, *one;
-        /* Walks over names and attributes that the kernel still holds: the dead mount is not asked. */
-        int copy = open_tree(AT_FDCWD, m->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+        int copy = copy_mount(m);
 
         if (copy >= 0 && umount2(m->path, UMOUNT_NOFOLLOW) == 0) {
                 close(copy); /* nobody was in it */

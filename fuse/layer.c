@@ -143,16 +143,19 @@ struct sfs_layer *sfs_layer_get(struct sfs *sfs, fuse_ino_t ino, uint64_t fh)
 {
         struct sfs_layer *l = sfs_handle_address(sfs, fh);
         struct strata_info info;
+        int r;
 
         if (!l)
                 l = sfs_adopted_find(sfs, fh);
         if (l)
                 return l;
-        if (strata_entry_info(sfs->store, sfs_node_id(ino), &info) < 0)
+        r = strata_entry_info(sfs->store, sfs_node_id(ino), &info);
+        if (r < 0)
                 info = (struct strata_info){ .id = sfs_node_id(ino) };
         l = layer_new(&info, sfs_handle_is_marked(fh));
         if (!l)
                 return NULL;
+        l->result = r;
         if (l->writing) {
                 l->finished = true;
                 l->result = -EIO;

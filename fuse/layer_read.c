@@ -78,6 +78,8 @@ static int begin_anew(struct sfs_layer_job *j)
 {
         struct sfs_layer *l = j->l;
 
+        if (!l->out && l->result < 0)
+                return l->result; /* opened with a worker that died, and its entry is gone since */
         if (l->info.kind == STRATA_ACTIVE) {
                 snprintf(
                         j->why, sizeof(j->why),

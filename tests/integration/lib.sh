@@ -163,9 +163,21 @@ gone() { ! kill -0 "$1" 2>/dev/null; }
 reap() {
     if ! wait_until 60 gone "$1"; then
         diag "process $1 does not end, killing it"
+        diag "$(sleepers "$1")"
         kill -KILL "$1" 2>/dev/null
     fi
     wait "$1" 2>/dev/null
+}
+
+# Where each thread of process $1 and of those it forked sleeps
+sleepers() {
+    local pid task
+    for pid in "$1" $(descendants "$1"); do
+        for task in "/proc/$pid/task"/*; do
+            echo "${task#/proc/} $(cat "$task/comm" "$task/syscall" "$task/stack" 2>&1 | tr '\n' ' ')"
+        done
+        ! type gdb >/dev/null 2>&1 || timeout -k 1 30 gdb -p "$pid" -batch -ex 'thread apply all backtrace 12' 2>/dev/null
+    done
 }
 
 forget() {
