@@ -91,4 +91,10 @@ ok "and with an active one" kill_worker
 nok "its reader is told that it does not go on" sh -c 'cat <&"$0"' "$from"
 exec {from}<&-
 ok "but can begin anew" t tar tf "$A/a/layer.tar"
+t mkdir "$MNT/views/v@k"
+exec {from}<"$MNT/views/v/layer.tar"
+works "a view whose layer.tar is open is removed" rmdir "$MNT/views/v"
+ok "and the worker killed" kill_worker
+like "its reader is told that it is gone" "$(t cat 2>&1 >/dev/null <&"$from")" 'No such file'
+exec {from}<&-
 done_testing
