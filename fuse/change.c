@@ -111,26 +111,41 @@ static int apply_bare(struct sfs_change *c)
         return r < 0 ? r : apply(c);
 }
 
-static bool is_held(const char *path)
+/* True if anybody is in the mount at PATH, or it is not known. */
+static bool is_used(const char *path, bool writers, struct strata_buf *who)
 {
-        struct strata_buf who = STRATA_BUF_INIT;
-        bool ret;
         dev_t dev;
 
-        ret = strata_mount_is_attached(path, &dev) <= 0 || strata_busy_processes(dev, true, &who) != 0 ||
-              strata_busy_elsewhere(dev, &who);
-        strata_buf_free(&who);
-        return ret;
+        return strata_mount_is_attached(path, &dev) <= 0 || strata_busy_processes(dev, writers, who) != 0;
 }
 
-/* What nobody holds open any more is still being closed by the kernel, which may take its time on a busy machine. */
+/* What is closed is still being closed by the kernel for a while on a busy machine. */
 static int freeze(struct sfs_change *c, const char *path)
 {
+        struct strata_buf who = STRATA_BUF_INIT;
         int r = strata_mount_freeze(c->sfs->store, path);
 
-        for (unsigned tries = 1; tries < FREEZES_MAX && r == -EBUSY && !is_held(path); tries++)
+        for (unsigned tries = 1; tries < FREEZES_MAX && r == -EBUSY && !is_used(path, false, &who); tries++)
                 r = strata_mount_freeze(c->sfs->store, path);
+        strata_buf_free(&who);
         return r;
+}
+
+/*
+ * The kernel makes no file system read-only while a file that was deleted is still open, be it for reading only
+ * (sb_prepare_remount_readonly()): to keep it would mean to write.
+ */
+static void describe_unfrozen(struct sfs_change *c, const char *path)
+{
+        struct strata_buf writers = STRATA_BUF_INIT, users = STRATA_BUF_INIT;
+
+        if (!is_used(path, true, &writers) && is_used(path, false, &users) && users.len)
+                snprintf(c->why, sizeof(c->why),
+                         "something deleted below fs/ is still open: in use by %s; end or close that first", users.data);
+        else
+                describe_busy(c, path, "a file below fs/ is open for writing", true);
+        strata_buf_free(&writers);
+        strata_buf_free(&users);
 }
 
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
@@ -146,7 +161,7 @@ static int commit_mounted(struct sfs_change *c, const char *path)
         }
         if (r < 0) {
                 if (r == -EBUSY)
-                        describe_busy(c, path, "a file below fs/ is open for writing", true);
+                        describe_unfrozen(c, path);
                 return r;
         }
         r = apply(c);

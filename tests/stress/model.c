@@ -50,6 +50,30 @@ static bool is_held(const struct model *m, uint64_t id, bool writers)
         return false;
 }
 
+/* The kernel makes no superblock read-only as long as a deleted file is open, by whomever. */
+static bool holds_deleted(const struct model *m, uint64_t id)
+{
+        for (int i = 0; i < HOLDS; i++)
+                if (m->hold[i].id == id && m->hold[i].deleted)
+                        return true;
+        return false;
+}
+
+/* FILE of the entry ID is deleted (TO: -1), or has another name now, which takes the place of what was there. */
+static void follow_holds(struct model *m, uint64_t id, int file, int to)
+{
+        for (int i = 0; i < HOLDS; i++) {
+                struct hold *h = &m->hold[i];
+
+                if (h->id != id || h->deleted || h->file < 0 || file == to)
+                        continue;
+                if (h->file == to || (h->file == file && to < 0))
+                        h->deleted = true;
+                else if (h->file == file)
+                        h->file = to;
+        }
+}
+
 static bool is_long(int name)
 {
         return name == NAMES + ODD - 1;
@@ -114,7 +138,7 @@ static int change_name(struct model *m, const struct op *op)
         }
         if (is_taken(m, op->kind2, op->b))
                 return EEXIST;
-        if (op->kind != op->kind2 && is_held(m, from->id, true))
+        if (op->kind != op->kind2 && (is_held(m, from->id, true) || holds_deleted(m, from->id)))
                 return EBUSY;
         for (int i = 0; i < HOLDS && op->kind != op->kind2; i++)
                 if (m->hold[i].id == from->id)
@@ -263,13 +287,17 @@ static int hold(struct model *m, struct entry *e, const struct op *op)
                         r = EROFS;
         }
         if (r == 0)
-                m->hold[op->y] = (struct hold){ .id = e->id, .writer = op->flags == 0, .bind = op->flags == 3 };
+                m->hold[op->y] = (struct hold){ .id = e->id,
+                                                .writer = op->flags == 0,
+                                                .bind = op->flags == 3,
+                                                .file = op->flags < 2 ? op->x : -1 };
         return r;
 }
 
 int model_apply(struct model *m, const struct op *op)
 {
         struct entry *e = entry_at(m, op->kind, op->a);
+        int r;
 
         switch (op->type) {
         case OP_PREPARE:
@@ -292,7 +320,10 @@ int model_apply(struct model *m, const struct op *op)
         case OP_LABEL_RENAME:
                 return e ? label(e, op) : ENOENT;
         default:
-                return e ? below(e, op, op->kind != ACTIVE) : ENOENT;
+                r = e ? below(e, op, op->kind != ACTIVE) : ENOENT;
+                if (r == 0 && (op->type == OP_UNLINK || op->type == OP_MOVE))
+                        follow_holds(m, e->id, op->x, op->type == OP_MOVE ? op->y : -1);
+                return r;
         }
 }
 

@@ -65,10 +65,18 @@ bool program_start(struct stress *x)
 bool program_stop(struct stress *x)
 {
         char *argv[] = { (char *)"/bin/umount", (char *)"-R", (char *)x->mnt, NULL };
-        pid_t umount = spawn(argv);
-        int status;
+        int status = -1;
 
-        if (waitpid(umount, &status, 0) != umount || status != 0) {
+        /* The program itself is in it while it looks after a mount: stratafs(8) says so. */
+        for (int tries = 0; tries < 20 && status != 0; tries++) {
+                pid_t umount = spawn(argv);
+
+                if (tries)
+                        pause_ms(100);
+                if (waitpid(umount, &status, 0) != umount)
+                        status = -1;
+        }
+        if (status != 0) {
                 complain(x, "umount -R: status %d", status);
                 kill(x->pid, SIGTERM);
         }

@@ -62,6 +62,8 @@ struct hold {
         bool writer;
         bool left; /* its mount was left by a commit */
         bool bind;
+        int file;     /* which; -1 for a directory */
+        bool deleted; /* that file is, since then */
         int fd;
 };
 
