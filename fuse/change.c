@@ -141,7 +141,8 @@ static void describe_unfrozen(struct sfs_change *c, const char *path)
 
         if (!is_used(path, true, &writers) && is_used(path, false, &users) && users.len)
                 snprintf(c->why, sizeof(c->why),
-                         "something deleted below fs/ is still open: in use by %s; end or close that first", users.data);
+                         "something deleted below fs/ is still open: in use by %s; end or close that first",
+                         users.data);
         else
                 describe_busy(c, path, "a file below fs/ is open for writing", true);
         strata_buf_free(&writers);

@@ -69,10 +69,11 @@ bool program_stop(struct stress *x)
 
         /* The program itself is in it while it looks after a mount: stratafs(8) says so. */
         for (int tries = 0; tries < 20 && status != 0; tries++) {
-                pid_t umount = spawn(argv);
+                pid_t umount;
 
                 if (tries)
                         pause_ms(100);
+                umount = spawn(argv);
                 if (waitpid(umount, &status, 0) != umount)
                         status = -1;
         }
