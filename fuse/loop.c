@@ -17,6 +17,10 @@
 
 #define THREADS 10 /* as libfuse has them at most */
 
+/* What a request may be, from libfuse's lib/fuse_i.h: FUSE_MAX_MAX_PAGES, and FUSE_BUFFER_HEADER_SIZE in bytes. */
+#define PAGES_MAX 256
+#define HEADER_MAX 4096
+
 /* Linux 6.9, include/uapi/linux/fuse.h; the headers at hand may be older. */
 #define NOTIFY_RESEND 7
 #define UNIQUE_RESEND (UINT64_C(1) << 63)
@@ -184,17 +188,40 @@ void sfs_loop_wake(void)
 }
 
 /*
- * Has the kernel find the pages of BUF behind its first USED bytes, as far as requests whose caller must not notice our
- * death reach: a label's value. Where it has to make one while it copies a request and we are being killed, it answers
- * that request with EIO (fs/fuse/dev.c, fuse_dev_do_read()) instead of handing it to the next worker.
+ * Room for one request, as much as libfuse takes. Its pages are there before anything is received, as far as requests
+ * reach whose caller must not notice our death: a label's value. Where the kernel has to make one while it copies a
+ * request and we are being killed, it answers that request with EIO (fs/fuse/dev.c, fuse_dev_do_read()) instead of
+ * handing it to the next worker. To be freed.
  */
-static void touch_pages(struct fuse_buf *buf, size_t used)
+static void *new_room(size_t *size)
 {
-        const size_t page = 4096, end = STRATA_LABEL_MAX + 2 * page;
-        volatile char *mem = buf->mem;
+        const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        char *ret;
 
-        for (size_t at = used + page; at < end; at += page)
-                mem[at] = 0;
+        *size = PAGES_MAX * page + HEADER_MAX;
+        ret = malloc(*size);
+        if (ret)
+                memset(ret, 0, STRATA_LABEL_MAX + HEADER_MAX + page);
+        return ret;
+}
+
+/*
+ * As fuse_session_receive_buf(), into BUF's memory of ROOM bytes: > 0, 0 when the mount is gone, or -errno. -EINTR also
+ * for a request that was taken back before it came here.
+ */
+static int receive(struct fuse_session *se, struct fuse_buf *buf, size_t room)
+{
+        ssize_t n = read(fuse_session_fd(se), buf->mem, room);
+
+        if (n < 0 && errno == ENODEV)
+                return 0;
+        if (n < 0)
+                return errno == ENOENT || errno == EAGAIN ? -EINTR : -errno;
+        if ((size_t)n < sizeof(struct fuse_in_header))
+                return -EIO;
+        buf->size = (size_t)n;
+        buf->flags = 0;
+        return (int)n;
 }
 
 /* One that asks, then another one, then the first again: they are at work at the same time. */
@@ -215,9 +242,9 @@ static void *loop_main(void *arg)
 {
         struct loop *l = arg;
         struct fuse_session *se = l->sfs->se;
-        struct fuse_buf buf = { .mem = NULL };
+        size_t room;
+        struct fuse_buf buf = { .mem = new_room(&room) };
         enum strata_turn_seat seat = STRATA_TURN_NONE;
-        bool touched = false;
         struct first *f;
         uint64_t work = 0;
         int r;
@@ -226,17 +253,14 @@ static void *loop_main(void *arg)
                 process(l->sfs, &f->buf);
                 free_first(f);
         }
-        while (!fuse_session_exited(se) && (seat || (seat = take_turn(l)))) {
-                r = fuse_session_receive_buf(se, &buf);
+        while (buf.mem && !fuse_session_exited(se) && (seat || (seat = take_turn(l)))) {
+                r = receive(se, &buf, room);
                 if (r == -EINTR)
                         continue;
                 if (r <= 0) {
                         fuse_session_exit(se);
                         break;
                 }
-                if (!touched)
-                        touch_pages(&buf, (size_t)r);
-                touched = true;
                 look_at_client(l, &buf);
                 if (seat == STRATA_TURN_MINE) {
                         work = strata_turn_work(l->turn);
@@ -288,10 +312,11 @@ static bool put_aside(const struct fuse_buf *buf, struct first ***end)
 static void receive_first(struct loop *l)
 {
         struct fuse_session *se = l->sfs->se;
-        struct fuse_buf buf = { .mem = NULL };
+        size_t room;
+        struct fuse_buf buf = { .mem = new_room(&room) };
         struct first **end = &l->first;
 
-        while (is_next_ready(fuse_session_fd(se)) && fuse_session_receive_buf(se, &buf) > 0) {
+        while (buf.mem && is_next_ready(fuse_session_fd(se)) && receive(se, &buf, room) > 0) {
                 const struct fuse_in_header *in = buf.mem;
 
                 if (in->unique & UNIQUE_RESEND)

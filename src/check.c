@@ -143,11 +143,23 @@ int strata_check_each(int at, const char *path, struct strata *s, struct strata_
         int r = strata_io_list(at, path, &dir);
 
         if (r < 0)
-                return r == -ENOENT ? 0 : r;
+                return r == -ENOENT ? 0 : strata_check_missed(s, r);
         while (!strata_check_stopped(c) && (errno = 0, de = readdir(dir)))
                 if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
                         fn(s, c, dirfd(dir), de->d_name, data);
-        return strata_check_stopped(c) ? 0 : -errno;
+        return strata_check_stopped(c) ? 0 : strata_check_missed(s, -errno);
+}
+
+int strata_check_missed(struct strata *s, int error)
+{
+        if (error < 0 && error != -ENOENT)
+                atomic_store(&s->rubbish, true);
+        return error;
+}
+
+int strata_check_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *id)
+{
+        return strata_check_missed(s, strata_entry_find(s, kind, name, id));
 }
 
 /* ---- the top ---- */

@@ -167,7 +167,7 @@ static void check_import(struct strata *s, struct strata_check *c, int dirfd, co
         int r = STRATA_CHECK_LEFT;
         struct strata_op op;
 
-        if (strata_op_begin(s, &op, l->rec->id) < 0)
+        if (strata_check_missed(s, strata_op_begin(s, &op, l->rec->id)) < 0)
                 return;
         if (faccessat(dirfd, "fs.new", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
@@ -197,9 +197,9 @@ static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, c
                 }
                 return;
         }
-        if (strata_mount_lives_on(s, l->rec->id) || strata_op_begin(s, &op, l->rec->id) < 0)
+        if (strata_mount_lives_on(s, l->rec->id) || strata_check_missed(s, strata_op_begin(s, &op, l->rec->id)) < 0)
                 return;
-        if (strata_entry_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
+        if (strata_check_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, "mounted", 0) < 0 ? -errno : 0;
                 strata_check_tell(c, r, 0, path, "a crash left this mark of a mount");
@@ -319,7 +319,7 @@ void strata_check_contents(struct strata *s, struct strata_check *c, const struc
         snprintf(path, sizeof(path), "layers/%" PRIu64, rec->id);
         /* As long as the link is there and NAMES is held, nothing of this is being taken down. */
         pthread_mutex_lock(&s->names);
-        linked = strata_entry_find(s, place->kind, place->name, &found) == 0 && found == rec->id;
+        linked = strata_check_find(s, place->kind, place->name, &found) == 0 && found == rec->id;
         if (linked) {
                 check_parent(s, c, rec, path);
                 if (place->kind != STRATA_VIEW || !rec->parent)

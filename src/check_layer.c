@@ -34,7 +34,7 @@ static bool same_place(const struct strata_place *a, const struct strata_place *
 static int leads_to(struct strata *s, const struct strata_place *place, uint64_t id)
 {
         uint64_t found;
-        int r = place->name[0] ? strata_entry_find(s, place->kind, place->name, &found) : -ENOENT;
+        int r = place->name[0] ? strata_check_find(s, place->kind, place->name, &found) : -ENOENT;
 
         return r == -ENOENT ? 0 : r < 0 ? r : found == id;
 }
@@ -103,7 +103,7 @@ static void search_link(struct strata *s, struct strata_check *c, int dirfd, con
         (void)dirfd;
         if (search->found)
                 return;
-        r = strata_entry_find(s, search->kind, name, &found);
+        r = strata_check_find(s, search->kind, name, &found);
         if (r < 0 && r != -ENOENT)
                 search->error = r;
         if (r < 0 || found != search->id)
@@ -167,7 +167,7 @@ static bool is_link_damaged(struct strata *s, const struct strata_record *rec)
 
         if (fstatat(s->kind_fd[rec->now.kind], rec->now.name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
                 return false;
-        r = strata_entry_find(s, rec->now.kind, rec->now.name, &other);
+        r = strata_check_find(s, rec->now.kind, rec->now.name, &other);
         return r == 0 ? other != rec->id && !claims(s, other, &rec->now) : r == -ENOENT;
 }
 
@@ -449,7 +449,7 @@ void strata_check_link(struct strata *s, struct strata_check *c, const void *wha
                 strata_check_foreign(s, c, fd, place->name, path, "it is no link to a layer");
         } else {
                 pthread_mutex_lock(&s->names);
-                r = strata_entry_find(s, place->kind, place->name, &id);
+                r = strata_check_find(s, place->kind, place->name, &id);
                 if (r == 0)
                         check_good_link(s, c, place, id, path);
                 else if (r != -ENOENT)

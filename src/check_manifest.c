@@ -41,7 +41,7 @@ static int check_belongs(struct strata *s, struct strata_check *c, uint64_t id, 
         snprintf(path, sizeof(path), "%" PRIu64 "/manifest", id);
         /* No claim, which a mover would see as EBUSY: while a commit is under way, the manifest is that one's. */
         pthread_mutex_lock(&s->names);
-        r = strata_op_is_under_way(s, id) || strata_entry_find(s, place->kind, place->name, &found) < 0 || found != id
+        r = strata_op_is_under_way(s, id) || strata_check_find(s, place->kind, place->name, &found) < 0 || found != id
                     ? -ENOENT
                     : strata_record_load(s, id, rec);
         if (r == 0 &&

@@ -42,6 +42,12 @@ int strata_check_each(int at, const char *path, struct strata *s, struct strata_
                       void (*fn)(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data),
                       void *data);
 
+/* Returns ERROR. Where something could not be looked at (< 0, but for -ENOENT), the next start sweeps once more. */
+int strata_check_missed(struct strata *s, int error);
+
+/* As strata_entry_find(). */
+int strata_check_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *id);
+
 bool strata_check_stopped(const struct strata_check *c);
 
 /* A layer in layers/, by its ID; and an entry's link, by its place. */

@@ -17,7 +17,7 @@ if [ "${1:-}" != inside ]; then
     # the user may be barred from the build and the source tree
     mkdir -p "$home/tests/integration/helpers" "$home/tmp"
     cp "$STRATAFS" "$home/stratafs" || { echo 'Bail out! no program'; exit 1; }
-    cp "$here/rootless.sh" "$here/lib.sh" "$home/tests/integration/"
+    cp "$here/rootless.sh" "$here/lib.sh" "$here/tap.sh" "$home/tests/integration/"
     cp "$here/helpers/b_common.sh" "$home/tests/integration/helpers/"
     for helper in syscall b_touch b_race b_hold; do
         cp "$top_builddir/tests/integration/helpers/$helper" "$home/tests/integration/helpers/" ||
