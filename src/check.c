@@ -157,6 +157,11 @@ int strata_check_missed(struct strata *s, int error)
         return error;
 }
 
+bool strata_check_is_there(struct strata *s, int dirfd, const char *path)
+{
+        return strata_check_missed(s, faccessat(dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0) == 0;
+}
+
 int strata_check_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *id)
 {
         return strata_check_missed(s, strata_entry_find(s, kind, name, id));

@@ -131,7 +131,7 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
         int r = STRATA_CHECK_LEFT;
 
         snprintf(path, sizeof(path), "layers/%" PRIu64 "/labels/%s", l->rec->id, name);
-        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (strata_check_missed(s, fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0) < 0)
                 return;
         if (strncmp(name, ".new.", 5) == 0 && S_ISREG(st.st_mode)) {
                 if (is_being_written(s, c, dirfd, name, ".new."))
@@ -169,7 +169,7 @@ static void check_import(struct strata *s, struct strata_check *c, int dirfd, co
 
         if (strata_check_missed(s, strata_op_begin(s, &op, l->rec->id)) < 0)
                 return;
-        if (faccessat(dirfd, "fs.new", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (strata_check_is_there(s, dirfd, "fs.new")) {
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = strata_trash_part(s, dirfd, "fs.new", l->rec->id);
                 strata_check_tell(c, r, 0, path, "a crash cut an import off");

@@ -315,11 +315,11 @@ static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
         bool found;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/meta.new", id);
-        if (faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        if (!strata_check_is_there(s, s->layers_fd, path))
                 return;
         /* No claim, which a mover would see as EBUSY: while a step is under way, the record is that step's. */
         pthread_mutex_lock(&s->names);
-        found = !strata_op_is_under_way(s, id) && faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        found = !strata_op_is_under_way(s, id) && strata_check_is_there(s, s->layers_fd, path);
         if (found && strata_check_wants(c, STRATA_CHECK_CRASH)) {
                 r = strata_record_settle(s, id);
                 if (r == 0)

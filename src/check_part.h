@@ -45,6 +45,9 @@ int strata_check_each(int at, const char *path, struct strata *s, struct strata_
 /* Returns ERROR. Where something could not be looked at (< 0, but for -ENOENT), the next start sweeps once more. */
 int strata_check_missed(struct strata *s, int error);
 
+/* Whether PATH is below DIRFD, as far as that can be told. */
+bool strata_check_is_there(struct strata *s, int dirfd, const char *path);
+
 /* As strata_entry_find(). */
 int strata_check_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *id);
 

@@ -26,8 +26,11 @@ int strata_recover_sweep(struct strata *s, atomic_bool *stop)
         int r;
 
         r = strata_check_run(s, &c);
-        /* What stays is told of again at the next start, and what was not come to is looked at then. */
-        if (r == 0 && !strata_check_stopped(&c) && c.found == c.repaired)
+        /*
+         * What stays is told of again at the next start, and what was not come to is looked at then. Where there was
+         * rubbish, the next start makes sure that it is gone: an error on the way may have hidden some.
+         */
+        if (r == 0 && !strata_check_stopped(&c) && !c.found)
                 s->unclean = false;
         return r;
 }

@@ -94,6 +94,7 @@ ok "but can begin anew" t tar tf "$A/a/layer.tar"
 t mkdir "$MNT/views/v@k"
 exec {from}<"$MNT/views/v/layer.tar"
 works "a view whose layer.tar is open is removed" rmdir "$MNT/views/v"
+sleep 1 # three that die within moments of their start make the keeper give up
 ok "and the worker killed" kill_worker
 like "its reader is told that it is gone" "$(t dd bs=4096 count=1 2>&1 >/dev/null <&"$from")" 'reading.*No such file'
 exec {from}<&-
