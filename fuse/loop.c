@@ -292,7 +292,7 @@ static bool put_aside(const struct fuse_buf *buf, struct first ***end)
 {
         struct first *f = calloc(1, sizeof(*f));
 
-        if (f)
+        if (f && buf->size)
                 f->buf.mem = malloc(buf->size);
         if (!f || !f->buf.mem) {
                 free(f);
