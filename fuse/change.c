@@ -24,7 +24,6 @@
 
 #define INTERRUPTIONS_MAX 100 /* in a row */
 #define UNMOUNTS_MAX 3
-#define FREEZES_MAX 16 /* of strata_mount_freeze(), a second in all */
 
 void sfs_change_why(struct sfs_change *c, const char *why)
 {
@@ -53,14 +52,40 @@ static int apply(struct sfs_change *c)
         return r;
 }
 
-static void describe_busy(struct sfs_change *c, const char *path, const char *what, bool writers)
+static void tell_busy(struct sfs_change *c, const char *what, const struct strata_buf *who)
+{
+        snprintf(c->why, sizeof(c->why), "%s: %s; end or close that first", what,
+                 who->len ? who->data : "by the kernel");
+}
+
+static void describe_in_use(struct sfs_change *c, const char *path)
 {
         struct strata_buf who = STRATA_BUF_INIT;
         dev_t dev;
 
-        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, writers, &who) == 0)
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, false, &who) == 0)
                 strata_busy_elsewhere(dev, &who);
-        snprintf(c->why, sizeof(c->why), "%s: %s; end or close that first", what, who.len ? who.data : "by the kernel");
+        tell_busy(c, "its fs/ is in use", &who);
+        strata_buf_free(&who);
+}
+
+/*
+ * The kernel makes no file system read-only while a file is open for writing, or one that was deleted is open at all:
+ * to keep that one would mean to write (sb_prepare_remount_readonly()).
+ */
+static void describe_unfrozen(struct sfs_change *c, const char *path)
+{
+        const char *what = "a file below fs/ is open for writing";
+        struct strata_buf who = STRATA_BUF_INIT;
+        dev_t dev;
+
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, true, &who) == 0) {
+                if (strata_busy_processes(dev, false, &who))
+                        what = "something deleted below fs/ is still open";
+                else
+                        strata_busy_elsewhere(dev, &who);
+        }
+        tell_busy(c, what, &who);
         strata_buf_free(&who);
 }
 
@@ -111,49 +136,11 @@ static int apply_bare(struct sfs_change *c)
         return r < 0 ? r : apply(c);
 }
 
-/* True if anybody is in the mount at PATH, or it is not known. */
-static bool is_used(const char *path, bool writers, struct strata_buf *who)
-{
-        dev_t dev;
-
-        return strata_mount_is_attached(path, &dev) <= 0 || strata_busy_processes(dev, writers, who) != 0;
-}
-
-/* What is closed is still being closed by the kernel for a while on a busy machine. */
-static int freeze(struct sfs_change *c, const char *path)
-{
-        struct strata_buf who = STRATA_BUF_INIT;
-        int r = strata_mount_freeze(c->sfs->store, path);
-
-        for (unsigned tries = 1; tries < FREEZES_MAX && r == -EBUSY && !is_used(path, false, &who); tries++)
-                r = strata_mount_freeze(c->sfs->store, path);
-        strata_buf_free(&who);
-        return r;
-}
-
-/*
- * The kernel makes no file system read-only while a file that was deleted is still open, be it for reading only
- * (sb_prepare_remount_readonly()): to keep it would mean to write.
- */
-static void describe_unfrozen(struct sfs_change *c, const char *path)
-{
-        struct strata_buf writers = STRATA_BUF_INIT, users = STRATA_BUF_INIT;
-
-        if (!is_used(path, true, &writers) && is_used(path, false, &users) && users.len)
-                snprintf(c->why, sizeof(c->why),
-                         "something deleted below fs/ is still open: in use by %s; end or close that first",
-                         users.data);
-        else
-                describe_busy(c, path, "a file below fs/ is open for writing", true);
-        strata_buf_free(&writers);
-        strata_buf_free(&users);
-}
-
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : freeze(c, path);
+        int r = c->already ? 0 : strata_mount_freeze(s, path);
         dev_t dev;
 
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
@@ -205,7 +192,7 @@ static int remove_mounted(struct sfs_change *c, const char *path)
         keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
         if (r == -EBUSY)
-                describe_busy(c, path, "its fs/ is in use", false);
+                describe_in_use(c, path);
         if (r == -EINVAL) {
                 c->mounted = false; /* unmounted by somebody else */
                 r = apply_bare(c);

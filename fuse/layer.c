@@ -155,11 +155,8 @@ struct sfs_layer *sfs_layer_get(struct sfs *sfs, fuse_ino_t ino, uint64_t fh)
         l = layer_new(&info, sfs_handle_is_marked(fh));
         if (!l)
                 return NULL;
-        l->result = r;
-        if (l->writing) {
-                l->finished = true;
-                l->result = -EIO;
-        }
+        l->finished = l->writing;
+        l->result = l->writing ? -EIO : r;
         return sfs_adopted_add(sfs, fh, l, drop_layer);
 }
 

@@ -17,7 +17,7 @@
 
 #define THREADS 10 /* as libfuse has them at most */
 
-/* What a request may be, from libfuse's lib/fuse_i.h: FUSE_MAX_MAX_PAGES, and FUSE_BUFFER_HEADER_SIZE in bytes. */
+/* What a request may be: data, in pages, and what comes before it, in bytes. libfuse 3.14 has the same limits. */
 #define PAGES_MAX 256
 #define HEADER_MAX 4096
 
@@ -187,8 +187,13 @@ void sfs_loop_wake(void)
         (void)kill(getpid(), SFS_LOOP_WAKE);
 }
 
+unsigned sfs_loop_max_write(void)
+{
+        return PAGES_MAX * (unsigned)sysconf(_SC_PAGESIZE);
+}
+
 /*
- * Room for one request, as much as libfuse takes. Its pages are there before anything is received, as far as requests
+ * Room for one request. Its pages are there before anything is received, as far as requests
  * reach whose caller must not notice our death: a label's value. Where the kernel has to make one while it copies a
  * request and we are being killed, it answers that request with EIO (fs/fuse/dev.c, fuse_dev_do_read()) instead of
  * handing it to the next worker. To be freed.
@@ -198,7 +203,7 @@ static void *new_room(size_t *size)
         const size_t page = (size_t)sysconf(_SC_PAGESIZE);
         char *ret;
 
-        *size = PAGES_MAX * page + HEADER_MAX;
+        *size = sfs_loop_max_write() + HEADER_MAX;
         ret = malloc(*size);
         if (ret)
                 memset(ret, 0, STRATA_LABEL_MAX + HEADER_MAX + page);

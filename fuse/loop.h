@@ -16,6 +16,9 @@
  */
 int sfs_loop_run(struct sfs *sfs);
 
+/* The bytes of data that a request may carry: it is received into one piece of memory. */
+unsigned sfs_loop_max_write(void);
+
 /*
  * To be called over and over once the session exits, until the loop has ended: one of its threads that wait for a
  * request looks up. Needed where the connection lives on without our mount.

@@ -4,6 +4,7 @@
 #include "ctl.h"
 #include "labelnode.h"
 #include "log.h"
+#include "loop.h"
 #include "node.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
                 conn->want |= FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO;
         conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
         conn->want &= ~(unsigned)FUSE_CAP_SPLICE_READ; /* loop.c looks at what it receives */
+        if (conn->max_write > sfs_loop_max_write())
+                conn->max_write = sfs_loop_max_write();
 }
 
 const struct fuse_lowlevel_ops sfs_ops = {

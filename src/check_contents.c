@@ -13,11 +13,11 @@
 #include "util/io.h"
 #include "util/sumfile.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -104,22 +104,10 @@ static void check_mark(struct strata *s, struct strata_check *c, int dirfd, cons
         strata_check_tell(c, r, 0, path, "the mark of a child that is none");
 }
 
-/*
- * True for the name of a file on its way to its real name that may be being written: PREFIX and the number of this run
- * follow each other in it. Those of another program that has the store open can be told by their age alone.
- */
-static bool is_being_written(struct strata *s, const struct strata_check *c, int dirfd, const char *name,
-                             const char *prefix)
+/* True if the digits at AT, in the name of a file on its way to its real name, say that this run is writing it. */
+static bool is_of_this_run(const struct strata *s, const char *at)
 {
-        size_t len = strlen(prefix), digits;
-        struct stat st;
-        char run[17];
-
-        digits = (size_t)snprintf(run, sizeof(run), "%" PRIx64, s->run);
-        if (strncmp(name, prefix, len) == 0 && strncmp(name + len, run, digits) == 0 &&
-            !isxdigit((unsigned char)name[len + digits]))
-                return true;
-        return c->live && fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime <= 60;
+        return strtoull(at, NULL, 16) == s->run;
 }
 
 static void check_label(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
@@ -134,7 +122,8 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
         if (strata_check_missed(s, fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0) < 0)
                 return;
         if (strncmp(name, ".new.", 5) == 0 && S_ISREG(st.st_mode)) {
-                if (is_being_written(s, c, dirfd, name, ".new."))
+                /* Another program's can be told by their age alone. */
+                if (is_of_this_run(s, name + 5) || (c->live && time(NULL) - st.st_mtime <= 60))
                         return;
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
@@ -238,11 +227,10 @@ static size_t new_prefix(const char *name)
 /* A file that a crash left on its way to its real name. */
 static void check_new_file(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *path)
 {
-        char prefix[16];
+        const char *run = name + new_prefix(name);
         int r = STRATA_CHECK_LEFT;
 
-        snprintf(prefix, sizeof(prefix), "%.*s.", (int)new_prefix(name), name);
-        if (is_being_written(s, c, dirfd, name, prefix))
+        if (*run && is_of_this_run(s, run + 1))
                 return;
         if (strata_check_wants(c, STRATA_CHECK_CRASH))
                 r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;

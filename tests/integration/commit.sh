@@ -177,7 +177,7 @@ begin deleted
 hold read "$MNT/active/deleted/fs/keep"
 works "a file that somebody reads is deleted" unlink "$MNT/active/deleted/fs/keep"
 fails "its snapshot is not committed" EBUSY rename "$MNT/active/deleted" "$MNT/snapshots/deleted"
-logged "with the reason" rename active/deleted EBUSY "something deleted below fs/ is still open: in use by process ${HOLD_PID[HOLD]}"
+logged "with the reason" rename active/deleted EBUSY "something deleted below fs/ is still open: process ${HOLD_PID[HOLD]}"
 works "and goes on" mkdir "$MNT/active/deleted/fs/more"
 release "$HOLD"
 works "committed when it is closed" rename "$MNT/active/deleted" "$MNT/snapshots/deleted"

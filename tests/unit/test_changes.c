@@ -236,24 +236,20 @@ static void the_size_is_known_once_computed(void **state)
         assert_false(strata_changes_size(t->s, &info, &size));
 }
 
-#define BOTH(f)                                                                                                        \
-        cmocka_unit_test_setup_teardown(f, test_new_api_setup, test_mount_teardown),                                   \
-                cmocka_unit_test_setup_teardown(f, test_old_api_setup, test_mount_teardown)
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                BOTH(all_of_a_base_is_added),
-                BOTH(nothing_is_changed_at_first),
-                BOTH(each_kind_of_change_is_told),
-                BOTH(an_opaque_directory_deletes_what_it_hides),
-                BOTH(xattrs_of_a_directory_count),
-                BOTH(the_root_is_told_when_it_differs),
-                BOTH(paths_are_in_byte_order_and_quoted),
-                BOTH(whiteouts_as_xattrs_are_known),
-                BOTH(a_whiteout_of_nothing_is_no_change),
-                BOTH(a_view_changes_nothing),
-                BOTH(the_size_is_known_once_computed),
+                TEST_BOTH_APIS(all_of_a_base_is_added),
+                TEST_BOTH_APIS(nothing_is_changed_at_first),
+                TEST_BOTH_APIS(each_kind_of_change_is_told),
+                TEST_BOTH_APIS(an_opaque_directory_deletes_what_it_hides),
+                TEST_BOTH_APIS(xattrs_of_a_directory_count),
+                TEST_BOTH_APIS(the_root_is_told_when_it_differs),
+                TEST_BOTH_APIS(paths_are_in_byte_order_and_quoted),
+                TEST_BOTH_APIS(whiteouts_as_xattrs_are_known),
+                TEST_BOTH_APIS(a_whiteout_of_nothing_is_no_change),
+                TEST_BOTH_APIS(a_view_changes_nothing),
+                TEST_BOTH_APIS(the_size_is_known_once_computed),
         };
 
         return cmocka_run_group_tests_name("changes", tests, test_private_mounts, NULL);

@@ -435,9 +435,6 @@ static void a_view_is_empty(void **state)
         assert_listing(t, STRATA_VIEW, "v", "");
 }
 
-#define BOTH(f)                                                                                                        \
-        cmocka_unit_test_setup_teardown(f, test_new_api_setup, test_mount_teardown),                                   \
-                cmocka_unit_test_setup_teardown(f, test_old_api_setup, test_mount_teardown)
 #define ONE(f) cmocka_unit_test_setup_teardown(f, test_new_api_setup, test_mount_teardown)
 
 int main(void)
@@ -446,14 +443,14 @@ int main(void)
                 ONE(every_kind_of_object_is_carried),
                 ONE(attributes_are_exact),
                 ONE(overlays_own_xattrs_stay_and_capabilities_are_plain),
-                BOTH(removals_are_whiteouts),
+                TEST_BOTH_APIS(removals_are_whiteouts),
                 ONE(names_of_any_length_and_bytes),
                 ONE(a_name_that_means_a_whiteout_is_refused),
-                BOTH(the_same_bytes_each_time),
+                TEST_BOTH_APIS(the_same_bytes_each_time),
                 ONE(holes_are_left_out),
                 ONE(a_file_of_more_than_8_gib),
                 ONE(deep_folders),
-                BOTH(a_view_is_empty),
+                TEST_BOTH_APIS(a_view_is_empty),
         };
 
         return cmocka_run_group_tests_name("layer_export", tests, test_private_mounts, NULL);

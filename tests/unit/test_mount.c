@@ -352,31 +352,25 @@ static void the_interface_is_chosen(void **state)
         assert_int_equal(strata_mount_old.max_options, 4095);
 }
 
-#define BOTH(f)                                                                                                        \
-        { #f " (new)", f, test_new_api_setup, test_mount_teardown, NULL },                                             \
-        {                                                                                                              \
-#f " (old)", f, test_old_api_setup, test_mount_teardown, NULL                                          \
-        }
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                BOTH(an_active_base_is_written_below),
-                BOTH(layers_lie_on_each_other),
-                BOTH(views_of_nothing_and_single_layers),
-                BOTH(mount_flags),
-                BOTH(detaches),
-                BOTH(a_lazy_detach_hides_a_mount_in_use),
-                BOTH(knows_what_is_attached),
-                BOTH(a_chain_as_long_as_allowed),
+                TEST_BOTH_APIS(an_active_base_is_written_below),
+                TEST_BOTH_APIS(layers_lie_on_each_other),
+                TEST_BOTH_APIS(views_of_nothing_and_single_layers),
+                TEST_BOTH_APIS(mount_flags),
+                TEST_BOTH_APIS(detaches),
+                TEST_BOTH_APIS(a_lazy_detach_hides_a_mount_in_use),
+                TEST_BOTH_APIS(knows_what_is_attached),
+                TEST_BOTH_APIS(a_chain_as_long_as_allowed),
                 { "options_past_the_limit_are_refused", options_past_the_limit_are_refused, test_old_api_setup,
                   test_mount_teardown, NULL },
                 cmocka_unit_test(options_length_is_right),
-                BOTH(uppers_are_self_contained),
-                BOTH(a_broken_chain_is_told),
-                BOTH(a_failed_attach_leaves_no_mark),
-                BOTH(any_name_can_be_mounted),
-                BOTH(a_store_far_down_can_be_mounted),
+                TEST_BOTH_APIS(uppers_are_self_contained),
+                TEST_BOTH_APIS(a_broken_chain_is_told),
+                TEST_BOTH_APIS(a_failed_attach_leaves_no_mark),
+                TEST_BOTH_APIS(any_name_can_be_mounted),
+                TEST_BOTH_APIS(a_store_far_down_can_be_mounted),
                 cmocka_unit_test(the_interface_is_chosen),
         };
 

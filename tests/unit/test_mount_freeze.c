@@ -142,20 +142,14 @@ static void what_is_not_mounted_cannot_be_frozen(void **state)
         assert_int_equal(strata_mount_freeze(t->s, plain), -ENOENT);
 }
 
-#define BOTH(f)                                                                                                        \
-        { #f " (new)", f, test_new_api_setup, test_mount_teardown, NULL },                                             \
-        {                                                                                                              \
-#f " (old)", f, test_old_api_setup, test_mount_teardown, NULL                                          \
-        }
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                BOTH(freezes_and_thaws),
-                BOTH(freezing_keeps_the_flags_of_the_mount),
-                BOTH(freezes_all_bind_mounts),
-                BOTH(freezes_other_namespaces),
-                BOTH(what_is_not_mounted_cannot_be_frozen),
+                TEST_BOTH_APIS(freezes_and_thaws),
+                TEST_BOTH_APIS(freezing_keeps_the_flags_of_the_mount),
+                TEST_BOTH_APIS(freezes_all_bind_mounts),
+                TEST_BOTH_APIS(freezes_other_namespaces),
+                TEST_BOTH_APIS(what_is_not_mounted_cannot_be_frozen),
         };
 
         return cmocka_run_group_tests_name("mount_freeze", tests, test_private_mounts, NULL);

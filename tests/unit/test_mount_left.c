@@ -160,18 +160,14 @@ static void what_is_trusted_can_be_committed(void **state)
         assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
 }
 
-#define BOTH(f)                                                                                                        \
-        { #f " (new)", f, test_new_api_setup, test_mount_teardown, NULL },                                             \
-        {                                                                                                              \
-#f " (old)", f, test_old_api_setup, test_mount_teardown, NULL                                          \
-        }
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                BOTH(volatile_mounts_leave_no_mark_in_the_end), BOTH(a_leftover_mark_of_this_boot),
-                BOTH(a_mount_that_lives_on_is_not_doubled),     BOTH(a_leftover_mark_of_another_boot),
-                BOTH(what_is_trusted_can_be_committed),
+                TEST_BOTH_APIS(volatile_mounts_leave_no_mark_in_the_end),
+                TEST_BOTH_APIS(a_leftover_mark_of_this_boot),
+                TEST_BOTH_APIS(a_mount_that_lives_on_is_not_doubled),
+                TEST_BOTH_APIS(a_leftover_mark_of_another_boot),
+                TEST_BOTH_APIS(what_is_trusted_can_be_committed),
         };
 
         return cmocka_run_group_tests_name("mount_left", tests, test_private_mounts, NULL);

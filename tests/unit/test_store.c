@@ -2,11 +2,13 @@
 /* store.c and strata.c: opening, making, locking and closing a store. */
 #include "testlib.h"
 
+#include "link.h"
 #include "recover.h"
 #include "store.h"
 #include "util/cleanup.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,20 +50,6 @@ static void assert_whole(struct test_store *t)
         assert_false(test_exists(t, "format.new"));
 }
 
-static void reopen(struct test_store *t)
-{
-        char *why = NULL;
-
-        assert_int_equal(strata_open(t->path, &t->config, &t->s, &why), 0);
-        assert_null(why);
-}
-
-static void close_store(struct test_store *t)
-{
-        strata_close_store(t->s);
-        t->s = NULL;
-}
-
 static void makes_a_store_where_there_was_nothing(void **state)
 {
         struct test_store *t = *state;
@@ -81,10 +69,10 @@ static void makes_a_store_of_an_empty_directory(void **state)
 {
         struct test_store *t = *state;
 
-        close_store(t);
+        test_store_close(t);
         test_remove_tree(t->path);
         assert_int_equal(mkdir(t->path, 0755), 0);
-        reopen(t);
+        test_store_open(t);
         assert_whole(t);
 }
 
@@ -92,11 +80,11 @@ static void makes_a_store_of_a_fresh_file_system(void **state)
 {
         struct test_store *t = *state;
 
-        close_store(t);
+        test_store_close(t);
         test_remove_tree(t->path);
         assert_int_equal(mkdir(t->path, 0755), 0);
         assert_int_equal(mkdir(test_path(t, "lost+found"), 0700), 0);
-        reopen(t);
+        test_store_open(t);
         assert_whole(t);
 }
 
@@ -107,7 +95,7 @@ static void finishes_a_store_that_was_begun(void **state)
         static const char *const begun[] = { "lock",   "empty", "trash",     "layers",
                                              "active", "views", "snapshots", "format.new" };
 
-        close_store(t);
+        test_store_close(t);
         for (size_t n = 0; n <= COUNT(begun); n++) {
                 test_remove_tree(t->path);
                 assert_int_equal(mkdir(t->path, 0700), 0);
@@ -117,9 +105,9 @@ static void finishes_a_store_that_was_begun(void **state)
                         else
                                 assert_int_equal(mkdir(test_path(t, "%s", begun[i]), 0700), 0);
                 }
-                reopen(t);
+                test_store_open(t);
                 assert_whole(t);
-                close_store(t);
+                test_store_close(t);
         }
 }
 
@@ -128,7 +116,7 @@ static void touches_no_directory_of_others(void **state)
         struct test_store *t = *state;
         static const char *const files[] = { "notes.txt", ".hidden", "formats" };
 
-        close_store(t);
+        test_store_close(t);
         for (size_t i = 0; i < COUNT(files); i++) {
                 struct stat st;
 
@@ -178,7 +166,7 @@ static void sees_through_links_to_the_store(void **state)
         struct test_store *t = *state;
         char bad[PATH_MAX], link[PATH_MAX];
 
-        close_store(t);
+        test_store_close(t);
         snprintf(link, sizeof(link), "%s/link", t->dir);
         snprintf(bad, sizeof(bad), "%s/a b", t->dir);
         assert_int_equal(mkdir(bad, 0700), 0);
@@ -196,14 +184,14 @@ static void refuses_another_format(void **state)
         static const char *const formats[] = { "stratafs-store 2\n", "", "stratafs-store 1", "stratafs-store 1\nmore\n",
                                                "stratafs-store 2\nxxh3: 2e93c77a09b0f12c\n" };
 
-        close_store(t);
+        test_store_close(t);
         for (size_t i = 0; i < COUNT(formats); i++) {
                 test_write(test_path(t, "format"), formats[i]);
                 assert_refused(t->path, -EINVAL, "format");
         }
         assert_true(test_exists(t, "clean"));                     /* still what the last user left */
         test_write(test_path(t, "format"), "stratafs-store 1\n"); /* from before it had a checksum */
-        reopen(t);
+        test_store_open(t);
         assert_whole(t);
 }
 
@@ -216,7 +204,7 @@ static void is_used_by_one_process_at_a_time(void **state)
 
         snprintf(pid_text, sizeof(pid_text), "process %d", (int)getpid());
         assert_refused(t->path, -EBUSY, pid_text);
-        close_store(t);
+        test_store_close(t);
 
         /* The lock goes with its process, however that ends. */
         assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
@@ -237,7 +225,7 @@ static void is_used_by_one_process_at_a_time(void **state)
         assert_int_equal(waitpid(pid, &status, 0), pid);
         close(fds[0]);
         close(fds[1]);
-        reopen(t);
+        test_store_open(t);
         assert_true(t->s->unclean);
 }
 
@@ -275,11 +263,47 @@ static void a_sweep_that_stops_counts_for_nothing(void **state)
         assert_true(t->s->unclean);
 }
 
+/* An error on the way may have hidden some: only the sweep that finds nothing ends the matter. */
+static void a_sweep_that_found_something_is_followed_by_another(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+
+        test_store_crash(t);
+        assert_int_equal(unlink(test_path(t, "active/k")), 0);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_false(test_exists(t, "layers/%" PRIu64, id));
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        test_store_reopen(t);
+        assert_false(t->s->unclean);
+}
+
+/* Here it is claimed; EIO and the like are as good. */
+static void what_could_not_be_looked_at_is_swept_by_the_next_start(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct strata_op op;
+
+        test_store_crash(t);
+        assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/fs.new", id), 0700), 0);
+        assert_int_equal(strata_op_begin(t->s, &op, id), 0);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        strata_op_end(t->s, &op);
+        assert_true(test_exists(t, "layers/%" PRIu64 "/fs.new", id));
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_false(test_exists(t, "layers/%" PRIu64 "/fs.new", id));
+}
+
 static void a_refused_open_keeps_the_clean_mark(void **state)
 {
         struct test_store *t = *state;
 
-        close_store(t);
+        test_store_close(t);
         assert_int_equal(rename(test_path(t, "views"), test_path(t, "gone")), 0);
         assert_refused(t->path, -ENOENT, "views");
         assert_true(test_exists(t, "clean"));
@@ -287,7 +311,7 @@ static void a_refused_open_keeps_the_clean_mark(void **state)
         assert_int_equal(rename(test_path(t, "trash"), test_path(t, "gone")), 0);
         assert_refused(t->path, -EUCLEAN, "trash");
         assert_int_equal(rename(test_path(t, "gone"), test_path(t, "trash")), 0);
-        reopen(t);
+        test_store_open(t);
         assert_false(t->s->unclean);
 }
 
@@ -302,11 +326,11 @@ static void leaves_no_descriptor_behind(void **state)
         struct test_store *t = *state;
         unsigned fds;
 
-        close_store(t);
+        test_store_close(t);
         fds = test_count_dir("/proc/self/fd");
-        reopen(t);
+        test_store_open(t);
         assert_refused(t->path, -EBUSY, "in use");
-        close_store(t);
+        test_store_close(t);
         assert_int_equal(test_count_dir("/proc/self/fd"), fds);
 }
 
@@ -354,6 +378,8 @@ int main(void)
                 STORE_TEST(is_used_by_one_process_at_a_time),
                 STORE_TEST(knows_a_clean_end),
                 STORE_TEST(a_sweep_that_stops_counts_for_nothing),
+                STORE_TEST(a_sweep_that_found_something_is_followed_by_another),
+                STORE_TEST(what_could_not_be_looked_at_is_swept_by_the_next_start),
                 STORE_TEST(a_refused_open_keeps_the_clean_mark),
                 cmocka_unit_test(closing_nothing_is_fine),
                 STORE_TEST(leaves_no_descriptor_behind),

@@ -13,20 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void reopen(struct test_store *t)
-{
-        char *why = NULL;
-
-        assert_int_equal(strata_open(t->path, &t->config, &t->s, &why), 0);
-        assert_null(why);
-}
-
-static void close_store(struct test_store *t)
-{
-        strata_close_store(t->s);
-        t->s = NULL;
-}
-
 static uint64_t next(struct test_store *t)
 {
         uint64_t id = 0;
@@ -128,16 +114,16 @@ static void a_damaged_next_is_mended(void **state)
         assert_int_equal(next(t), 1);
         assert_int_equal(mkdir(test_path(t, "layers/70000"), 0700), 0);
         for (size_t i = 0; i < COUNT(bad); i++) {
-                close_store(t);
+                test_store_close(t);
                 test_write(test_path(t, "next"), bad[i]);
-                reopen(t);
+                test_store_open(t);
                 assert_true(t->s->unclean);
                 assert_true(next(t) > 70000);
         }
-        close_store(t);
+        test_store_close(t);
         assert_int_equal(rmdir(test_path(t, "layers/70000")), 0);
         test_write(test_path(t, "next"), "1000\n");
-        reopen(t);
+        test_store_open(t);
         assert_int_equal(next(t), 1000);
 }
 
@@ -153,12 +139,12 @@ static void a_lost_next_harms_no_layer(void **state)
                 uint64_t other;
                 char *text;
 
-                close_store(t);
+                test_store_close(t);
                 if (old)
                         test_write(test_path(t, "next"), "1\n");
                 else
                         assert_int_equal(unlink(test_path(t, "next")), 0);
-                reopen(t);
+                test_store_open(t);
                 if (strata_prepare(t->s, STRATA_ACTIVE, old ? "b" : "a", "", 0, 0, &other, &why) == 0)
                         assert_int_not_equal(other, id);
                 text = test_read(test_path(t, "layers/%" PRIu64 "/fs/file", id));

@@ -60,7 +60,7 @@ static struct test_store *dir_new(void)
         return t;
 }
 
-static void open_store(struct test_store *t)
+void test_store_open(struct test_store *t)
 {
         char *why = NULL;
         int r = strata_open(t->path, &t->config, &t->s, &why);
@@ -71,12 +71,18 @@ static void open_store(struct test_store *t)
         assert_int_equal(r, 0);
 }
 
+void test_store_close(struct test_store *t)
+{
+        strata_close_store(t->s);
+        t->s = NULL;
+}
+
 struct test_store *test_store_new(const struct strata_config *config)
 {
         struct test_store *t = dir_new();
 
         t->config = *config;
-        open_store(t);
+        test_store_open(t);
         return t;
 }
 
@@ -121,17 +127,15 @@ int test_private_mounts(void **state)
 
 void test_store_reopen(struct test_store *t)
 {
-        strata_close_store(t->s);
-        t->s = NULL;
-        open_store(t);
+        test_store_close(t);
+        test_store_open(t);
 }
 
 void test_store_crash(struct test_store *t)
 {
         char *next = test_read(test_path(t, "next"));
 
-        strata_close_store(t->s);
-        t->s = NULL;
+        test_store_close(t);
         /* A kill writes no mark of a clean end and leaves the reserved IDs as they were. */
         if (unlink(test_path(t, "clean")) < 0)
                 assert_int_equal(errno, ENOENT); /* as after a crash that no sweep has followed yet */
@@ -140,7 +144,7 @@ void test_store_crash(struct test_store *t)
         else
                 assert_int_equal(unlink(test_path(t, "next")), 0);
         free(next);
-        open_store(t);
+        test_store_open(t);
 }
 
 const char *test_path(struct test_store *t, const char *fmt, ...)

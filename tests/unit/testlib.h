@@ -44,6 +44,10 @@ pid_t test_fork(void);
 struct test_store *test_store_new(const struct strata_config *config);
 void test_store_free(struct test_store *t);
 
+/* The end of a run, and the start of one. */
+void test_store_close(struct test_store *t);
+void test_store_open(struct test_store *t);
+
 /* Closes and opens again: after a clean end, or as after a kill. */
 void test_store_reopen(struct test_store *t);
 void test_store_crash(struct test_store *t);
@@ -101,6 +105,13 @@ int test_thread_end(struct test_thread *thread);
 int test_new_api_setup(void **state);
 int test_old_api_setup(void **state);
 int test_mount_teardown(void **state);
+
+/* The test F with each of the two. */
+#define TEST_BOTH_APIS(f)                                                                                              \
+        { #f " (new)", f, test_new_api_setup, test_mount_teardown, NULL },                                             \
+        {                                                                                                              \
+#f " (old)", f, test_old_api_setup, test_mount_teardown, NULL                                          \
+        }
 
 /* The place where entries are mounted, or something BELOW it; good for eight more calls. */
 const char *test_mnt(struct test_store *t, const char *below);
