@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct sfs_attach;
 struct sfs_adopted;
@@ -35,6 +36,7 @@ struct sfs {
 
         struct sfs_keep *keep; /* what outlives this process, or NULL without a keeper: keep.h */
         unsigned generation;   /* of this worker; 0 without a keeper */
+        time_t killed_before;  /* when this process began, by the monotonic clock, if another was killed; or 0 */
         struct sfs_past *past; /* what workers before left to do, or NULL: takeover.h */
 
         pthread_mutex_t adopted_lock; /* protects ADOPTED; a leaf lock */

@@ -26,7 +26,6 @@
 #define PAUSES 200 /* of ten milliseconds */
 
 struct sfs_past {
-        time_t since;
         bool tidied;                               /* nothing is left to look for in the tick */
         pthread_mutex_t lock;                      /* protects MOVES; a leaf lock */
         struct sfs_move *moves[SFS_KEEP_NOTES][2]; /* by note: the old name, and the other one of an exchange */
@@ -99,13 +98,14 @@ int sfs_takeover_begin(struct sfs *sfs)
 {
         struct sfs_keep *k = sfs->keep;
 
+        if (sfs->generation > 1 || sfs->store->unclean)
+                sfs->killed_before = strata_metrics_start().tv_sec;
         if (!k || sfs->generation < 2)
                 return 0;
         sfs->past = calloc(1, sizeof(*sfs->past));
         if (!sfs->past)
                 return -ENOMEM;
         pthread_mutex_init(&sfs->past->lock, NULL);
-        sfs->past->since = strata_metrics_start().tv_sec;
         begin_moves(sfs);
         for (unsigned i = 0; i < SFS_KEEP_TICKETS; i++)
                 if (atomic_load(&k->tickets[i].tid) > 0)
@@ -122,16 +122,16 @@ void sfs_takeover_free(struct sfs *sfs)
         free(sfs->past);
 }
 
-bool sfs_takeover_is_recent(struct sfs *sfs)
+static bool is_recent(struct sfs *sfs)
 {
-        return sfs->past && strata_metrics_start().tv_sec - sfs->past->since <= RECENT_SECONDS;
+        return sfs->killed_before && strata_metrics_start().tv_sec - sfs->killed_before <= RECENT_SECONDS;
 }
 
 bool sfs_takeover_pause(struct sfs *sfs, unsigned tries)
 {
         const struct timespec pause = { .tv_nsec = 10000000 };
 
-        if (tries >= PAUSES || !sfs_takeover_is_recent(sfs))
+        if (tries >= PAUSES || !is_recent(sfs))
                 return false;
         nanosleep(&pause, NULL);
         return true;

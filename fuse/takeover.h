@@ -10,7 +10,7 @@
 #include "keep.h"
 #include "sfs.h"
 
-/* Before anything is received. 0 or -errno; nothing to do for a first worker, or without a keeper. */
+/* Before anything is received. 0 or -errno; next to nothing to do for a first worker, or without a keeper. */
 int sfs_takeover_begin(struct sfs *sfs);
 void sfs_takeover_free(struct sfs *sfs);
 
@@ -23,10 +23,10 @@ void sfs_takeover_settle(struct sfs *sfs);
 /* To be called every second or so from an outer thread: finds mounts that were just being attached or released. */
 void sfs_takeover_tick(struct sfs *sfs);
 
-/* True in the first seconds after a takeover, when what the last worker held may not be free yet. */
-bool sfs_takeover_is_recent(struct sfs *sfs);
-
-/* Waits a moment: true, TRIES times, while what was found busy may be so for a dead worker only. Inner side. */
+/*
+ * Waits a moment: true, TRIES times, while what was found busy may be so for a dead worker only, or a dead program: in
+ * the first seconds after either. Inner side.
+ */
 bool sfs_takeover_pause(struct sfs *sfs, unsigned tries);
 
 /*

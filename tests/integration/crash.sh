@@ -230,6 +230,20 @@ for how in killed unmounted; do
     t rmdir "$MNT/snapshots/on"
 done
 
+# What a killed program still holds for a moment, as nobody waits for its end, is waited for
+t mkdir "$MNT/active/on"
+# shellcheck disable=SC2016
+spawn sh -c 'exec 3>>"$0"; echo written >&3; exec sleep 1000' "$MNT/active/on/fs/file"
+holder=$SPAWNED
+ok "somebody is in a mount" wait_until 50 test -s "$MNT/active/on/fs/file"
+umount -l "$MNT/active/on/fs"
+kill_only
+start_program
+spawn sh -c 'sleep 0.5; kill -KILL "$0"' "$holder"
+works "its last moments do not show" opendir "$MNT/active/on/fs"
+is "and its files are there" "$(t cat "$MNT/active/on/fs/file")" written
+t rmdir "$MNT/active/on"
+
 ok "the store is settled" wait_until 100 settled
 is "and holds what it held at first" "$(count "$STORE/layers")" 3
 is "with the label of then" "$(t cat "$MNT/snapshots/base/labels/key")" value
