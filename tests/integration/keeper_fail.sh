@@ -26,13 +26,13 @@ prepare work base
 
 # ---- workers that die at once ---------------------------------------------
 
-# kills whatever worker there is, until the keeper has given up; its leak checker has a child of its own after that
+# Kills whatever worker there is, until the keeper has given up. Its leak checker has a child of its own after that, so
+# only what was there while the mount was still there is a worker.
 hunt() {
     local child
-    while mounted "$MNT"; do
-        child=
+    while child=; mounted "$MNT"; do
         read -r child _ 2>/dev/null <"/proc/$PID/task/$PID/children"
-        [ -z "$child" ] || kill -KILL "$child" 2>/dev/null
+        [ -z "$child" ] || ! mounted "$MNT" || kill -KILL "$child" 2>/dev/null
     done
 }
 
