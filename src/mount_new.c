@@ -14,22 +14,37 @@
 
 #define VALUE_MAX 256 /* bytes of a string that fsconfig() takes, with its NUL */
 
-/*
- * The path of DIR in layer ID (ID 0: of the store's empty directory): absolute, as is best to read in /proc/mounts, or
- * from the working directory layers/ where the store's path is too long for that.
- */
-static void layer_path(struct strata *s, uint64_t id, const char *dir, char ret[VALUE_MAX])
-{
-        char tail[STRATA_ID_PATH_MAX];
-        int n;
+/* A path in the store, of which the first part stays as it is from one layer to the next. */
+struct layer_path {
+        char text[VALUE_MAX];
+        size_t len; /* of that part */
+};
 
-        if (id)
-                snprintf(tail, sizeof(tail), "layers/%" PRIu64 "/%s", id, dir);
-        else
-                strcpy(tail, "empty");
-        n = snprintf(ret, VALUE_MAX, "%s/%s", s->path, tail);
-        if (n >= VALUE_MAX)
-                snprintf(ret, VALUE_MAX, "../%s", tail);
+/*
+ * Absolute, as is best to read in /proc/mounts, or from the working directory layers/ where the store's path is too
+ * long for that.
+ */
+static void path_init(struct strata *s, struct layer_path *p)
+{
+        int n = snprintf(p->text, sizeof(p->text), "%s/", s->path);
+
+        if (n + STRATA_ID_PATH_MAX > VALUE_MAX)
+                n = snprintf(p->text, sizeof(p->text), "../");
+        p->len = (size_t)n;
+}
+
+/* The path of DIR in layer ID; valid until the next is asked for. */
+static const char *path_of(struct layer_path *p, uint64_t id, const char *dir)
+{
+        snprintf(p->text + p->len, sizeof(p->text) - p->len, "layers/%" PRIu64 "/%s", id, dir);
+        return p->text;
+}
+
+/* The path of the store's empty directory, as path_of(). */
+static const char *path_of_empty(struct layer_path *p)
+{
+        strcpy(p->text + p->len, "empty");
+        return p->text;
 }
 
 static int set_string(int fd, const char *key, const char *value)
@@ -39,24 +54,19 @@ static int set_string(int fd, const char *key, const char *value)
 
 static int set_layers(struct strata *s, int fd, const struct strata_chain *chain)
 {
-        char path[VALUE_MAX];
+        struct layer_path path;
         int r = 0;
 
-        for (size_t i = 0; i < chain->n && r == 0; i++) {
-                layer_path(s, chain->lowers[i], "fs", path);
-                r = set_string(fd, "lowerdir+", path);
-        }
-        if (r == 0 && (chain->n == 0 || (chain->n == 1 && !chain->upper))) {
-                layer_path(s, 0, NULL, path); /* overlayfs wants one lower, or two where there is no upper */
-                r = set_string(fd, "lowerdir+", path);
-        }
-        if (r == 0 && chain->upper) {
-                layer_path(s, chain->upper, "fs", path);
-                r = set_string(fd, "upperdir", path);
-                layer_path(s, chain->upper, "work", path);
-                if (r == 0)
-                        r = set_string(fd, "workdir", path);
-        }
+        path_init(s, &path);
+        for (size_t i = 0; i < chain->n && r == 0; i++)
+                r = set_string(fd, "lowerdir+", path_of(&path, chain->lowers[i], "fs"));
+        /* overlayfs wants one lower, or two where there is no upper */
+        if (r == 0 && (chain->n == 0 || (chain->n == 1 && !chain->upper)))
+                r = set_string(fd, "lowerdir+", path_of_empty(&path));
+        if (r == 0 && chain->upper)
+                r = set_string(fd, "upperdir", path_of(&path, chain->upper, "fs"));
+        if (r == 0 && chain->upper)
+                r = set_string(fd, "workdir", path_of(&path, chain->upper, "work"));
         return r;
 }
 
