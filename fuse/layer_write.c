@@ -239,14 +239,15 @@ static void done_write(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
 
-        if (j->result < 0) {
+        if (j->result < 0)
                 sfs_layer_log(j, "import");
-                fuse_reply_err(j->req, -j->result);
-        } else {
-                fuse_reply_write(j->req, j->size);
-        }
         if (j->ends)
                 end_import(j);
+        /* The last look at j->l was before: with the reply its writer is free to close it. */
+        if (j->result < 0)
+                fuse_reply_err(j->req, -j->result);
+        else
+                fuse_reply_write(j->req, j->size);
         sfs_layer_job_free(j);
 }
 

@@ -25,7 +25,7 @@
 /* What is open. */
 struct opened {
         pthread_mutex_t order; /* held while the text is made, by one read after the other; inner side only */
-        pthread_mutex_t lock;  /* protects the rest; a leaf lock, held over memory operations and the reply */
+        pthread_mutex_t lock;  /* protects the rest; a leaf lock, held over memory operations only */
         bool made;             /* TEXT is whole, and stays as it is */
         struct strata_buf text;
 };
@@ -86,7 +86,10 @@ int sfs_verify_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return 0;
 }
 
-/* True if the text was there, and a reply is sent. */
+/*
+ * True if the text was there, and a reply is sent. With it O may be gone: the caller is free to close the file, and
+ * another thread to release it.
+ */
 static bool reply_text(fuse_req_t req, struct opened *o, size_t size, off_t off)
 {
         size_t at = (size_t)off;
@@ -94,11 +97,11 @@ static bool reply_text(fuse_req_t req, struct opened *o, size_t size, off_t off)
 
         pthread_mutex_lock(&o->lock);
         made = o->made;
+        pthread_mutex_unlock(&o->lock);
         if (made && at >= o->text.len)
                 fuse_reply_buf(req, NULL, 0);
         else if (made)
                 fuse_reply_buf(req, o->text.data + at, size < o->text.len - at ? size : o->text.len - at);
-        pthread_mutex_unlock(&o->lock);
         return made;
 }
 
