@@ -126,14 +126,14 @@ static int read_again(struct sfs *sfs, uint64_t node, struct strata_buf *buf)
         return r == -ENOENT || r == -ESTALE ? 0 : r;
 }
 
-static struct sfs_handle *make_again(struct sfs *sfs, uint64_t node, uint64_t fh)
+static int make_again(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_handle **ret)
 {
         struct sfs_handle *h = sfs_handle_new(sfs_node_is_label(node) ? node : 0);
         struct sfs_kept_text *kept = sfs_keep_find_text(sfs->keep, fh);
         int r;
 
         if (!h)
-                return NULL;
+                return -ENOMEM;
         if (kept) {
                 strata_buf_add(&h->text, kept->text, kept->len);
                 h->created = kept->created;
@@ -150,9 +150,10 @@ static struct sfs_handle *make_again(struct sfs *sfs, uint64_t node, uint64_t fh
         }
         if (r < 0) {
                 sfs_handle_free(h);
-                return NULL;
+                return r;
         }
-        return h;
+        *ret = h;
+        return 0;
 }
 
 void *sfs_adopted_find(struct sfs *sfs, uint64_t fh)
@@ -203,16 +204,21 @@ bool sfs_handle_is_marked(uint64_t fh)
         return fh & UNPROTECTED;
 }
 
-struct sfs_handle *sfs_handle_get(struct sfs *sfs, uint64_t node, uint64_t fh)
+int sfs_handle_get(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_handle **ret)
 {
         struct sfs_handle *h = sfs_handle_address(sfs, fh);
+        int r;
 
         if (!h)
                 h = sfs_adopted_find(sfs, fh);
-        if (h)
-                return h;
-        h = make_again(sfs, node, fh);
-        return h ? sfs_adopted_add(sfs, fh, h, drop_handle) : NULL;
+        if (!h) {
+                r = make_again(sfs, node, fh, &h);
+                if (r < 0)
+                        return r == -ESTALE ? -ENOENT : r;
+                h = sfs_adopted_add(sfs, fh, h, drop_handle);
+        }
+        *ret = h;
+        return h ? 0 : -ENOMEM;
 }
 
 void sfs_handle_drop(struct sfs *sfs, uint64_t fh)

@@ -38,8 +38,11 @@ uint64_t sfs_handle_number(const struct sfs *sfs, const void *p, bool mark);
 /* The address behind FH if it is of this worker, else NULL. */
 void *sfs_handle_address(const struct sfs *sfs, uint64_t fh);
 
-/* The handle of an open file, made anew if a dead worker opened it. NULL, the reply being up to the caller: EIO. */
-struct sfs_handle *sfs_handle_get(struct sfs *sfs, uint64_t node, uint64_t fh);
+/*
+ * The handle of an open file, made anew if a dead worker opened it. 0, -ENOENT for a text whose entry was removed
+ * meanwhile, or another -errno.
+ */
+int sfs_handle_get(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_handle **ret);
 
 /* True if FH was made with a mark. */
 bool sfs_handle_is_marked(uint64_t fh);

@@ -109,6 +109,7 @@ void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 {
         struct sfs_handle *h;
         size_t at = (size_t)off;
+        int r;
 
         if (sfs_node_is_layer(ino)) {
                 sfs_layer_read(req, ino, fi, size, off);
@@ -118,9 +119,10 @@ void sfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
                 sfs_verify_read(req, ino, fi, size, off);
                 return;
         }
-        h = sfs_handle_get(sfs_of(req), ino, fi->fh);
-        if (!h) {
-                fuse_reply_err(req, EIO);
+        r = sfs_handle_get(sfs_of(req), ino, fi->fh, &h);
+        if (r < 0) {
+                sfs_op_log_error(sfs_of(req), "read", ino, NULL, r);
+                fuse_reply_err(req, -r);
                 return;
         }
         pthread_mutex_lock(&h->lock);

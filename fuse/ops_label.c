@@ -118,11 +118,13 @@ static void log_label(struct sfs *sfs, uint64_t node, int error)
 /* The handle of an open file; NULL, having replied, if there is none. */
 static struct sfs_handle *handle(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct sfs_handle *h = sfs_handle_get(sfs_of(req), ino, fi->fh);
+        struct sfs_handle *h;
+        int r = sfs_handle_get(sfs_of(req), ino, fi->fh, &h);
 
-        if (!h)
-                fuse_reply_err(req, EIO);
-        return h;
+        if (r == 0)
+                return h;
+        fuse_reply_err(req, -r);
+        return NULL;
 }
 
 /* Where an append goes: for one that a dead worker took already, where it went then. H's lock is held. */

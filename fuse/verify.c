@@ -25,7 +25,7 @@
 /* What is open. */
 struct opened {
         pthread_mutex_t order; /* held while the text is made, by one read after the other; inner side only */
-        pthread_mutex_t lock;  /* protects the rest; a leaf lock, held over memory operations only */
+        pthread_mutex_t lock;  /* protects the rest; a leaf lock, held over memory operations and the reply */
         bool made;             /* TEXT is whole, and stays as it is */
         struct strata_buf text;
 };
@@ -61,6 +61,9 @@ static void opened_free(void *object)
 {
         struct opened *o = object;
 
+        /* Who replied to the last read may still be on its way out of reply_text(). */
+        pthread_mutex_lock(&o->lock);
+        pthread_mutex_unlock(&o->lock);
         pthread_mutex_destroy(&o->order);
         pthread_mutex_destroy(&o->lock);
         strata_buf_free(&o->text);
@@ -87,8 +90,8 @@ int sfs_verify_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /*
- * True if the text was there, and a reply is sent. With it O may be gone: the caller is free to close the file, and
- * another thread to release it.
+ * True if the text was there, and a reply is sent. With that the caller is free to close the file, and another thread
+ * to release it: that one waits for the lock.
  */
 static bool reply_text(fuse_req_t req, struct opened *o, size_t size, off_t off)
 {
@@ -97,11 +100,11 @@ static bool reply_text(fuse_req_t req, struct opened *o, size_t size, off_t off)
 
         pthread_mutex_lock(&o->lock);
         made = o->made;
-        pthread_mutex_unlock(&o->lock);
         if (made && at >= o->text.len)
                 fuse_reply_buf(req, NULL, 0);
         else if (made)
                 fuse_reply_buf(req, o->text.data + at, size < o->text.len - at ? size : o->text.len - at);
+        pthread_mutex_unlock(&o->lock);
         return made;
 }
 

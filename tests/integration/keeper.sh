@@ -49,6 +49,13 @@ is "a file below fs/ as well" "$(t cat "$MNT/active/open/fs/log")" $'one\ntwo'
 fails "what was removed does not come back" ENOENT lstat "$MNT/active/open/labels/gone"
 is "a label of before reads" "$(t cat "$MNT/active/open/labels/other")" another
 like "the log tells of it" "$(t tail -n 1 "$MNT/log")" 'start worker OK'
+t mkdir "$MNT/views/going@base"
+exec {text}<"$MNT/views/going/info"
+works "an entry is removed while a text of it is open" rmdir "$MNT/views/going"
+sleep 1 # three that die within moments of their start make the keeper give up
+ok "and the worker killed" kill_worker
+like "its reader is told that it is gone" "$(t dd bs=4096 count=1 2>&1 >/dev/null <&"$text")" 'reading.*No such file'
+exec {text}<&-
 
 # A listing that is under way goes on where it was
 for i in {1..300}; do mkdir "$MNT/views/v$i@base"; done
