@@ -366,7 +366,7 @@ void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 sfs_layer_flush(req, ino, fi);
                 return;
         }
-        if (sfs_node_is_verify(ino)) {
+        if (!sfs_node_is_label(ino)) {
                 fuse_reply_err(req, 0);
                 return;
         }
@@ -389,7 +389,7 @@ void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file
         struct sfs_handle *h;
 
         (void)datasync;
-        if (sfs_node_is_layer(ino) || sfs_node_is_verify(ino)) {
+        if (!sfs_node_is_label(ino)) {
                 fuse_reply_err(req, 0); /* what counts is the commit */
                 return;
         }
