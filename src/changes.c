@@ -128,7 +128,7 @@ int strata_changes_get(struct strata *s, const struct strata_info *info, struct 
                 /* A full disk is no reason to tell nothing. */
                 n = snprintf(line, sizeof(line), SIZE_FORMAT, (uint64_t)text.len);
                 snprintf(path, sizeof(path), "%" PRIu64 "/changes", info->id);
-                (void)strata_sumfile_write(s->layers_fd, path, s->run, line, (size_t)n);
+                (void)strata_sumfile_write(s->layers_fd, path, s->run, line, (size_t)n, false);
         }
         if (!buf->len && !buf->failed) { /* it may be long: no copy */
                 strata_buf_free(buf);

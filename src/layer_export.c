@@ -206,7 +206,7 @@ static void remember(struct strata_export *x)
         strata_damage_note_sumfile(x->s, x->id, "export");
         n = snprintf(text, sizeof(text), KNOWN_FORMAT, x->size, hex);
         snprintf(path, sizeof(path), "%" PRIu64 "/export", x->id);
-        (void)strata_sumfile_write(x->s->layers_fd, path, x->s->run, text, (size_t)n);
+        (void)strata_sumfile_write(x->s->layers_fd, path, x->s->run, text, (size_t)n, false);
 }
 
 static void join_hasher(struct strata_export *x)

@@ -48,7 +48,7 @@ static int write_record(struct strata *s, const struct publication *p)
         if (n >= (int)sizeof(text))
                 return -EFBIG;
         record_name(p->id, name);
-        return strata_sumfile_write(s->root_fd, name, s->run, text, (size_t)n);
+        return strata_sumfile_write(s->root_fd, name, s->run, text, (size_t)n, false);
 }
 
 static int read_record(struct strata *s, const char *name, struct publication *ret)

@@ -91,12 +91,15 @@ void strata_mount_forget_marks(struct strata *s)
                 (void)unlinkat(s->root_fd, mark_names[i], 0);
 }
 
-/* Writes a mark as a file of its own, which then serves as the one that others are links to. */
+/*
+ * Writes a mark as a file of its own, which then serves as the one that others are links to. A volatile one is synced,
+ * once in a program's life: a power cut that left it empty would leave a layer that nobody suspects.
+ */
 static int create_mark(struct strata *s, const char *path, bool is_volatile)
 {
         char text[MARK_MAX];
         int n = snprintf(text, sizeof(text), "%s %s\n", s->boot_id, is_volatile ? "volatile" : "synced");
-        int r = strata_sumfile_write(s->layers_fd, path, s->run, text, (size_t)n);
+        int r = strata_sumfile_write(s->layers_fd, path, s->run, text, (size_t)n, is_volatile);
 
         if (r == 0) {
                 (void)unlinkat(s->root_fd, mark_names[is_volatile], 0);

@@ -13,7 +13,7 @@
 #define SUM_FORMAT "xxh3: %016" PRIx64 "\n"
 #define SUM_LEN (sizeof("xxh3: ") - 1 + 16 + 1)
 
-int strata_sumfile_write(int dirfd, const char *path, uint64_t run, const char *text, size_t len)
+int strata_sumfile_write(int dirfd, const char *path, uint64_t run, const char *text, size_t len, bool sync)
 {
         char tmp[STRATA_SUMFILE_MAX], all[STRATA_SUMFILE_MAX + SUM_LEN + 1];
         int n;
@@ -23,7 +23,7 @@ int strata_sumfile_write(int dirfd, const char *path, uint64_t run, const char *
         if (snprintf(tmp, sizeof(tmp), "%s.new.%" PRIx64, path, run) >= (int)sizeof(tmp))
                 return -ENAMETOOLONG;
         n = snprintf(all, sizeof(all), "%.*s" SUM_FORMAT, (int)len, text, (uint64_t)XXH3_64bits(text, len));
-        return strata_io_replace_at(dirfd, tmp, path, all, (size_t)n, 0600, false);
+        return strata_io_replace_at(dirfd, tmp, path, all, (size_t)n, 0600, sync);
 }
 
 int strata_sumfile_read(int dirfd, const char *path, char ret[STRATA_SUMFILE_MAX])

@@ -4,6 +4,7 @@
 # Power cuts, on ext4, xfs and btrfs: while snapshots are made, committed, renamed and labelled, the disk is taken as it is, in one
 # instant (a clone of the image) or by the file system's own shutdown, which forgets all that was not synced. Mounted again, every
 # snapshot whose mv had returned is there with every byte, its label too; everything else is active or absent, never half.
+# An active snapshot that was mounted volatile is suspect then.
 # CUTS=N: so many over the three of them.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
@@ -150,6 +151,29 @@ clones() { # FS COUNT
     done
 }
 
+# The neighbour's fsync brings what the file system's journal has to the disk, and no contents that are not written yet: so
+# the active snapshot's file is there, without what was in it.
+volatile_shutdown() { # FS
+    in_store
+    start_program volatile
+    prepare volatile base
+    echo data >"$MNT/active/volatile/fs/file"
+    dd if=/dev/zero of="$DISK/neighbour" bs=4096 count=1 conv=fsync status=none
+    xfs_io -x -c shutdown "$DISK"
+    kill_program
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+    is "$1: the file of a volatile snapshot is there" "$(find "$STORE"/layers/*/fs/file | wc -l)" 1
+    nok "$1: but empty" grep -q data "$STORE"/layers/*/fs/file
+    echo 01234567-89ab-cdef-0123-456789abcdef >"$BASE/boot_id"
+    mount --bind "$BASE/boot_id" /proc/sys/kernel/random/boot_id || bail "no other boot ID to be had"
+    start_program ''
+    is "$1: so it is suspect after that boot" "$(t tail -n 1 "$MNT/active/volatile/info")" "state: suspect"
+    rmdir "$MNT/active/volatile"
+    stop_program
+    umount /proc/sys/kernel/random/boot_id
+}
+
 for fs in ext4 xfs btrfs; do
     IMAGE=$BASE/clones/$fs.img
     case $fs in
@@ -164,6 +188,7 @@ for fs in ext4 xfs btrfs; do
     start_program ''
     snapshot base
     stop_program
+    [ "$fs" = btrfs ] || volatile_shutdown "$fs" # it has no shutdown
     share=$(((CUTS + 2) / 3))
     if [ "$fs" = btrfs ]; then
         share=$((CUTS - COUNT))

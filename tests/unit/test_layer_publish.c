@@ -40,7 +40,7 @@ static void write_record(struct test_store *t, uint64_t id, const char *dir)
         assert_int_equal(stat(test_path(t, "layers/%" PRIu64 "/%s", id, dir), &st), 0);
         snprintf(name, sizeof(name), "import.%" PRIu64, id);
         n = snprintf(text, sizeof(text), "%" PRIuMAX " " DIFFID " " DIGEST "\n", (uintmax_t)st.st_ino);
-        assert_int_equal(strata_sumfile_write(t->s->root_fd, name, t->s->run, text, (size_t)n), 0);
+        assert_int_equal(strata_sumfile_write(t->s->root_fd, name, t->s->run, text, (size_t)n, false), 0);
 }
 
 static void exchange(struct test_store *t, uint64_t id)
