@@ -58,6 +58,7 @@ void bench_verbs(int argc, char **argv);
 void bench_fill(int argc, char **argv);
 void bench_chain(int argc, char **argv);
 void bench_dirty(int argc, char **argv);
+void bench_fingerprint(int argc, char **argv);
 void bench_many(int argc, char **argv);
 void bench_process(int argc, char **argv);
 void bench_tree(int argc, char **argv);

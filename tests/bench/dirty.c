@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Commits that have something to write: of dirty files against a bare syncfs of as many, of many files against none;
- * and mkdir(1), the verb as a process.
+ * Commits that have something to write: of dirty files against a bare syncfs of as many, with fingerprints against
+ * none kept, of many files against none; and mkdir(1), the verb as a process.
  */
 #include "bench.h"
 
@@ -100,6 +100,32 @@ void bench_dirty(int argc, char **argv)
         }
         snprintf(label, sizeof(label), "commit of %u MB in %u files", megabytes, files);
         row_times(label, &series, 1, (struct target){ .high = 1.05 });
+}
+
+void bench_fingerprint(int argc, char **argv)
+{
+        unsigned reps = bench_number(argv[3], BENCH_MAX_REPS);
+        unsigned megabytes = bench_number(argv[4], 100000), files = bench_number(argv[5], 1000000);
+        size_t each = ((size_t)megabytes << 20) / files;
+        struct series series = { .n = 0 };
+        char label[64], key[32];
+
+        (void)argc;
+        for (unsigned rep = 0; rep <= reps; rep++) {
+                double took[2];
+
+                snprintf(key, sizeof(key), "fingerprint%u-%u", files, rep);
+                for (unsigned turn = 0; turn < 2; turn++) {
+                        unsigned which = (rep + turn) % 2;
+
+                        bench_settle(argv[2]);
+                        took[which] = commit_written(argv[1 + which], key, files, each);
+                }
+                if (rep > 0)
+                        series_add(&series, took[0], took[1]);
+        }
+        snprintf(label, sizeof(label), "commit of %u MB in %u files", megabytes, files);
+        row_times(label, &series, 1, (struct target){ .high = 1.15 });
 }
 
 /*

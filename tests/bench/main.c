@@ -15,6 +15,7 @@ static const struct {
         { "fill", bench_fill, 2, "MNT COUNT" },
         { "chain", bench_chain, 2, "MNT DEPTH" },
         { "dirty", bench_dirty, 5, "MNT DIR REPS MEGABYTES FILES" },
+        { "fingerprint", bench_fingerprint, 5, "MNT MNT REPS MEGABYTES FILES" },
         { "many", bench_many, 4, "MNT DIR REPS FILES" },
         { "process", bench_process, 4, "MNT DIR REPS EACH" },
         { "tree", bench_tree, 2, "DIR REPS" },
