@@ -14,6 +14,14 @@ void strata_chain_free(struct strata_chain *chain)
         *chain = (struct strata_chain){ 0 };
 }
 
+/* What to say when INFO's chain ends where it should go on: nothing of it is damaged if the entry is gone by now. */
+static int broken(struct strata *s, const struct strata_info *info)
+{
+        struct strata_info now;
+
+        return strata_entry_info(s, info->id, &now) == -ENOENT ? -ENOENT : -EUCLEAN;
+}
+
 int strata_chain_get(struct strata *s, const struct strata_info *info, struct strata_chain *ret)
 {
         struct strata_chain chain = { .upper = info->kind == STRATA_ACTIVE ? info->id : 0 };
@@ -38,7 +46,7 @@ int strata_chain_get(struct strata *s, const struct strata_info *info, struct st
                         r = strata_entry_info(s, id, &layer);
                 if (r < 0) {
                         strata_chain_free(&chain);
-                        return r == -ENOENT ? -EUCLEAN : r;
+                        return r == -ENOENT ? broken(s, info) : r;
                 }
                 chain.lowers[chain.n++] = id;
                 id = layer.parent;

@@ -14,7 +14,10 @@ struct strata_chain {
         size_t n;         /* of LOWERS; 0 for an active base */
 };
 
-/* The layers of INFO's entry; to be freed. -EUCLEAN if a parent is missing or the chain is no chain. */
+/*
+ * The layers of INFO's entry; to be freed. -ENOENT if it was removed since, -EUCLEAN if a parent is missing or the chain
+ * is no chain.
+ */
 int strata_chain_get(struct strata *s, const struct strata_info *info, struct strata_chain *ret);
 void strata_chain_free(struct strata_chain *chain);
 

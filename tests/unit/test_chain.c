@@ -5,6 +5,7 @@
 #include "index.h"
 #include "mount.h"
 #include "prepare.h"
+#include "remove.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -74,6 +75,22 @@ static void a_missing_or_damaged_parent(void **state)
         info.parent = 4000;
         assert_int_equal(strata_chain_get(t->s, &info, &chain), -EUCLEAN);
         assert_int_equal(chain.n, 77);
+}
+
+/* By another thread, between the look at the entry and that at its chain. */
+static void removed_with_its_parent(void **state)
+{
+        struct test_store *t = *state;
+        struct strata_chain chain;
+        struct strata_info info;
+        const char *why;
+
+        test_snapshot(t, "s1", "");
+        test_snapshot(t, "s2", "s1");
+        info = test_info(t, STRATA_COMMITTED, "s2");
+        assert_int_equal(strata_remove(t->s, STRATA_COMMITTED, "s2", &why), 0);
+        assert_int_equal(strata_remove(t->s, STRATA_COMMITTED, "s1", &why), 0);
+        assert_int_equal(strata_chain_get(t->s, &info, &chain), -ENOENT);
 }
 
 /* Parents in a ring, or more of them than the depth says: must end, and with an error. */
@@ -158,9 +175,10 @@ static void length_decides_with_the_old_api(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                STORE_TEST(each_kind_has_its_layers),       STORE_TEST(freeing_twice_is_fine),
-                STORE_TEST(a_missing_or_damaged_parent),    STORE_TEST(a_chain_that_is_none),
-                STORE_TEST(depth_decides_with_the_new_api), STORE_TEST(length_decides_with_the_old_api),
+                STORE_TEST(each_kind_has_its_layers),        STORE_TEST(freeing_twice_is_fine),
+                STORE_TEST(a_missing_or_damaged_parent),     STORE_TEST(a_chain_that_is_none),
+                STORE_TEST(removed_with_its_parent),         STORE_TEST(depth_decides_with_the_new_api),
+                STORE_TEST(length_decides_with_the_old_api),
         };
 
         return cmocka_run_group_tests_name("chain", tests, NULL, NULL);
