@@ -7,6 +7,7 @@
 #include "commit.h"
 #include "link.h"
 #include "mount.h"
+#include "mount_watch.h"
 #include "mounts.h"
 #include "remove.h"
 #include "rename.h"
@@ -141,6 +142,7 @@ static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
         int r = c->already ? 0 : strata_mount_freeze(s, path);
+        cleanup_fd int watch = -1;
         dev_t dev;
 
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
@@ -159,12 +161,13 @@ static int commit_mounted(struct sfs_change *c, const char *path)
                 (void)strata_mount_thaw(s, path);
                 return r;
         }
+        watch = strata_mount_watch(path);
         for (unsigned tries = 0; tries < UNMOUNTS_MAX && c->mounted; tries++) {
                 r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, MNT_DETACH);
                 c->mounted = r < 0 && r != -EINVAL;
         }
         if (!c->mounted) /* else it stays, frozen, until it is idle */
-                strata_mount_committed(s, c->info.id);
+                strata_mount_committed(s, c->info.id, strata_mount_has_ended(watch));
         return 0;
 }
 

@@ -187,7 +187,7 @@ static void run_tidy(struct sfs_job *job)
         if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
                 (void)strata_mount_thaw(s, path);
         } else if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
-                strata_mount_committed(s, n->id);
+                strata_mount_committed(s, n->id, false);
         }
 }
 

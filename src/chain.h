@@ -15,8 +15,8 @@ struct strata_chain {
 };
 
 /*
- * The layers of INFO's entry; to be freed. -ENOENT if it was removed since, -EUCLEAN if a parent is missing or the chain
- * is no chain.
+ * The layers of INFO's entry; to be freed. -ENOENT if it was removed since, -EUCLEAN if a parent is missing or the
+ * chain is no chain.
  */
 int strata_chain_get(struct strata *s, const struct strata_info *info, struct strata_chain *ret);
 void strata_chain_free(struct strata_chain *chain);

@@ -187,9 +187,9 @@ void strata_mount_left(struct strata *s, uint64_t id)
                 atomic_store(&s->rubbish, true); /* the mark stays, where a sweep may have to look at it */
 }
 
-void strata_mount_committed(struct strata *s, uint64_t id)
+void strata_mount_committed(struct strata *s, uint64_t id, bool ended)
 {
-        if (strata_mount_lives_on(s, id) == 0)
+        if (ended || strata_mount_lives_on(s, id) == 0)
                 strata_mount_left(s, id);
 }
 

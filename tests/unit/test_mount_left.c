@@ -7,6 +7,7 @@
 #include "label.h"
 #include "log.h"
 #include "mount.h"
+#include "mount_watch.h"
 #include "util/buf.h"
 
 #include <fcntl.h>
@@ -103,6 +104,55 @@ static void a_mount_that_lives_on_is_not_doubled(void **state)
         test_detach(t, id);
 }
 
+/* The end of the whole superblock counts: neither a descriptor nor a bind may be left. */
+static void the_end_of_a_mount_is_seen(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        int user, watch;
+
+        for (int used = 0; used < 2; used++) {
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                user = used ? open(test_mnt(t, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+                watch = strata_mount_watch(test_mnt(t, ""));
+                assert_true(watch >= 0);
+                assert_false(strata_mount_has_ended(watch));
+                assert_int_equal(strata_mount_detach(test_mnt(t, ""), MNT_DETACH), 0);
+                if (used) {
+                        assert_false(strata_mount_has_ended(watch));
+                        assert_int_equal(strata_mount_lives_on(t->s, id), 1);
+                        close(user);
+                }
+                assert_true(strata_mount_has_ended(watch));
+                assert_int_equal(strata_mount_lives_on(t->s, id), 0);
+                close(watch);
+        }
+        assert_false(strata_mount_has_ended(-1));
+        assert_int_equal(strata_mount_watch(test_path(t, "not/there")), -1);
+}
+
+/* A commit takes the mark away once its mount has ended, however that is found out. */
+static void what_is_committed_stays_marked_while_used(void **state)
+{
+        struct test_store *t = *state;
+
+        for (int ended = 0; ended < 2; ended++) {
+                uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+                int user;
+
+                assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+                user = open(test_mnt(t, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                assert_true(user >= 0);
+                assert_int_equal(strata_mount_detach(test_mnt(t, ""), MNT_DETACH), 0);
+                test_commit(t, "k", ended ? "n" : "m");
+                strata_mount_committed(t->s, id, false);
+                assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+                close(user);
+                strata_mount_committed(t->s, id, ended);
+                assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+        }
+}
+
 /* The machine went down with the snapshot mounted volatile: what is in it may be anything. */
 static void a_leftover_mark_of_another_boot(void **state)
 {
@@ -166,6 +216,8 @@ int main(void)
                 TEST_BOTH_APIS(volatile_mounts_leave_no_mark_in_the_end),
                 TEST_BOTH_APIS(a_leftover_mark_of_this_boot),
                 TEST_BOTH_APIS(a_mount_that_lives_on_is_not_doubled),
+                TEST_BOTH_APIS(the_end_of_a_mount_is_seen),
+                TEST_BOTH_APIS(what_is_committed_stays_marked_while_used),
                 TEST_BOTH_APIS(a_leftover_mark_of_another_boot),
                 TEST_BOTH_APIS(what_is_trusted_can_be_committed),
         };
