@@ -3,7 +3,9 @@
 
 #include "check.h"
 #include "entry.h"
+#include "log.h"
 #include "record.h"
+#include "store.h"
 #include "util/buf.h"
 
 #include <fcntl.h>
@@ -129,6 +131,67 @@ static void what_is_nobodys_is_never_deleted(void **state)
         assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
 }
 
+/* A note says where its file was, and can be shown on a terminal. */
+static void a_note_is_plain_text(void **state)
+{
+        struct test_store *t = *state;
+        struct told told;
+        static const char want[] = "from: layers/a\\n\\033b\nwhy: ";
+        char *why;
+
+        test_write(test_path(t, "layers/a\n\033b"), "");
+        assert_int_equal(run(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
+        why = test_read(test_path(t, "lost+found/1.note"));
+        assert_non_null(why);
+        assert_int_equal(strncmp(why, want, strlen(want)), 0);
+        free(why);
+}
+
+/* `next` has to be above all IDs that are there. */
+static void a_number_that_was_used(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_snapshot(t, "base", ""), next = 0;
+        struct strata_check c;
+        struct told told;
+
+        for (uint64_t wrong = id - 1; wrong <= id; wrong++) {
+                assert_int_equal(strata_store_write_next(t->s, wrong), 0);
+                c = run(t, STRATA_CHECK_LOOK, &told);
+                assert_int_equal(c.found, 1);
+                assert_non_null(strstr(told.text, "next: it does not hold a number above all"));
+        }
+        assert_int_equal(run(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
+        assert_int_equal(strata_store_read_next(t->s, &next), 0);
+        assert_true(next > id);
+        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+}
+
+/* A folder can't be read: what it may hold a link to stays, and is looked at by the next start. */
+static void what_cannot_be_told_is_left(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        int views = t->s->kind_fd[STRATA_VIEW];
+
+        assert_int_equal(unlink(test_path(t, "active/k")), 0);
+        for (int damaged = 0; damaged < 2; damaged++) {
+                struct told told = { .text = "" };
+                struct strata_check c = { .mode = STRATA_CHECK_REPAIR, .report = note, .data = &told };
+
+                if (damaged)
+                        test_write(test_path(t, "layers/%" PRIu64 "/meta", id), "damaged\n");
+                atomic_store(&t->s->rubbish, false);
+                t->s->kind_fd[STRATA_VIEW] = open(test_path(t, "format"), O_RDONLY | O_CLOEXEC);
+                assert_int_equal(strata_check_run(t->s, &c), -ENOTDIR);
+                close(t->s->kind_fd[STRATA_VIEW]);
+                t->s->kind_fd[STRATA_VIEW] = views;
+                assert_string_equal(told.text, "layers/1: it can't be examined: Not a directory\n");
+                assert_true(test_exists(t, "layers/%" PRIu64 "/fs", id));
+                assert_true(t->s->rubbish);
+        }
+}
+
 /*
  * Each bit of a link, one after the other: a sweep finds and mends it, and the snapshot is as before. One that holds
  * the ID twice leads to its layer before that too, unlike those of earlier versions.
@@ -216,6 +279,42 @@ static void a_record_with_a_wrong_bit(void **state)
                 test_write(test_path(t, "layers/%" PRIu64 "/meta", top), good);
         }
         free(good);
+}
+
+/* Who uses it is told by the log what is damaged, and what can be done. */
+static void a_damaged_record_in_use(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_buf struct strata_buf log = STRATA_BUF_INIT;
+        uint64_t id = test_snapshot(t, "base", "");
+        struct strata_info info;
+
+        test_store_reopen(t);
+        test_write(test_path(t, "layers/%" PRIu64 "/meta", id), "damaged\n");
+        assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "base", &info), -EUCLEAN);
+        strata_log_show(t->s->log, &log);
+        assert_non_null(strstr(log.data, "layers/1/meta EUCLEAN this record is damaged; its entry can be removed"));
+}
+
+/* Whose child it is can't be told where two say that it is theirs. */
+static void a_record_that_two_parents_claim(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t one = test_snapshot(t, "one", ""), two = test_snapshot(t, "two", "");
+        uint64_t top = test_snapshot(t, "top", "one");
+        struct strata_info info;
+        struct told told;
+
+        test_write(test_path(t, "layers/%" PRIu64 "/meta", top), "damaged\n");
+        assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/children", two), 0700), 0);
+        test_write(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, two, top), "");
+        run(t, STRATA_CHECK_REPAIR, &told);
+        assert_non_null(strstr(told.text, "the record of layer 3 is damaged"));
+        assert_null(strstr(told.text, "(mended)"));
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, two, top)), 0);
+        run(t, STRATA_CHECK_REPAIR, &told);
+        assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "top", &info), 0);
+        assert_int_equal(info.parent, one);
 }
 
 /* Each bit of `format`: the store opens all the same, and the file is written anew. */
@@ -311,8 +410,13 @@ int main(void)
                 STORE_TEST(a_store_in_order_is_clean),
                 STORE_TEST(cycles_and_depths),
                 STORE_TEST(what_is_nobodys_is_never_deleted),
+                STORE_TEST(a_note_is_plain_text),
+                STORE_TEST(a_number_that_was_used),
+                STORE_TEST(what_cannot_be_told_is_left),
                 STORE_TEST(a_link_with_a_wrong_bit),
                 STORE_TEST(a_record_with_a_wrong_bit),
+                STORE_TEST(a_damaged_record_in_use),
+                STORE_TEST(a_record_that_two_parents_claim),
                 STORE_TEST(a_format_with_a_wrong_bit),
                 STORE_TEST(both_links_of_a_commit),
                 STORE_TEST(records_that_never_reached_the_disk),

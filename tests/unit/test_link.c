@@ -55,6 +55,20 @@ static void check_free_knows_where_names_are_unique(void **state)
         }
 }
 
+/* Of what can't be looked at it is not known whether it is free. */
+static void check_free_needs_to_know(void **state)
+{
+        struct test_store *t = *state;
+        int views = t->s->kind_fd[STRATA_VIEW], r;
+        const char *why = NULL;
+
+        t->s->kind_fd[STRATA_VIEW] = open(test_path(t, "format"), O_RDONLY | O_CLOEXEC);
+        r = strata_link_check_free(t->s, STRATA_ACTIVE, "k", &why);
+        close(t->s->kind_fd[STRATA_VIEW]);
+        t->s->kind_fd[STRATA_VIEW] = views;
+        assert_int_equal(r, -ENOTDIR);
+}
+
 static struct strata_record staged_move(struct test_store *t, const struct strata_info *info, enum strata_kind to,
                                         const char *name)
 {
@@ -224,6 +238,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 STORE_TEST(an_entry_has_one_mover_at_a_time),
                 STORE_TEST(check_free_knows_where_names_are_unique),
+                STORE_TEST(check_free_needs_to_know),
                 STORE_TEST(moves_the_link_and_the_record),
                 STORE_TEST(never_replaces),
                 STORE_TEST(never_replaces_strange_files),

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -198,6 +199,39 @@ static void a_leftover_mark_of_another_boot(void **state)
         assert_false(test_exists(t, "layers/%" PRIu64 "/labels/" STRATA_MOUNT_TRUST, id));
 }
 
+/* Of a damaged mark the worst is said; an empty one is one that nobody had synced, so not of a volatile mount. */
+static void marks_that_say_nothing(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        char *text;
+
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        test_detach(t, 0);
+        assert_false(strata_mount_is_suspect(t->s, id));
+        text = test_read(test_path(t, "layers/%" PRIu64 "/mounted", id));
+        assert_non_null(text);
+        text[3] ^= 1;
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), text);
+        assert_true(strata_mount_is_suspect(t->s, id));
+        free(text);
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), "");
+        assert_int_equal(strata_mount_is_suspect(t->s, id), 0);
+}
+
+/* A start makes the marks anew: those of an earlier one tell of another boot. */
+static void marks_are_of_this_run(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+
+        test_write(test_path(t, "mark.synced"), "01234567-89ab-cdef-0123-456789abcdef synced\n");
+        test_store_crash(t);
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        assert_int_equal(strata_mount_lives_on(t->s, id), 1);
+        test_detach(t, id);
+}
+
 /* Trusted and committed without being touched before. */
 static void what_is_trusted_can_be_committed(void **state)
 {
@@ -219,6 +253,8 @@ int main(void)
                 TEST_BOTH_APIS(the_end_of_a_mount_is_seen),
                 TEST_BOTH_APIS(what_is_committed_stays_marked_while_used),
                 TEST_BOTH_APIS(a_leftover_mark_of_another_boot),
+                TEST_BOTH_APIS(marks_that_say_nothing),
+                TEST_BOTH_APIS(marks_are_of_this_run),
                 TEST_BOTH_APIS(what_is_trusted_can_be_committed),
         };
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static void what_is_below_is_seen_without_the_layer_itself(void **state)
@@ -16,6 +17,7 @@ static void what_is_below_is_seen_without_the_layer_itself(void **state)
         struct test_store *t = *state;
         cleanup_fd int base = -1, lower = -1;
         struct strata_info info;
+        struct statvfs vfs;
         struct stat st;
         uint64_t id = test_prepare(t, STRATA_ACTIVE, "a", "");
 
@@ -32,6 +34,8 @@ static void what_is_below_is_seen_without_the_layer_itself(void **state)
         assert_int_equal(fstatat(lower, "own", &st, 0), -1);
         assert_int_equal(openat(lower, "new", O_WRONLY | O_CREAT | O_CLOEXEC, 0600), -1);
         assert_int_equal(errno, EROFS);
+        assert_int_equal(fstatvfs(lower, &vfs), 0);
+        assert_int_equal(vfs.f_flag & (ST_NOSUID | ST_NODEV), ST_NOSUID | ST_NODEV);
         /* nothing is left in the parent but fs, work, meta and children */
         assert_int_equal(test_count_dir(test_path(t, "layers/%" PRIu64, info.parent)), 4);
 }

@@ -43,10 +43,15 @@ static void an_active_base(void **state)
         struct stat st;
         uint64_t id;
         mode_t mask = umask(0077); /* of the program; the contract says 0755 */
+        uint64_t open_id;
 
         assert_int_equal(strata_prepare(t->s, STRATA_ACTIVE, "k", "", 1234, 4321, &id, &why), 0);
+        umask(0);
+        assert_int_equal(strata_prepare(t->s, STRATA_ACTIVE, "l", "", 1, 1, &open_id, &why), 0);
         umask(mask);
         assert_null(why);
+        assert_int_equal(lstat(test_path(t, "layers/%" PRIu64, open_id), &st), 0);
+        assert_int_equal(st.st_mode, S_IFDIR | 0700); /* what is ours is nobody else's */
         assert_int_equal(lstat(test_path(t, "layers/%" PRIu64 "/fs", id), &st), 0);
         assert_int_equal(st.st_mode, S_IFDIR | 0755);
         assert_int_equal(st.st_uid, 1234);

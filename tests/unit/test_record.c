@@ -6,9 +6,11 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -294,6 +296,26 @@ static void stage_fails_without_a_layer(void **state)
 }
 
 /* The link of layer ID goes from one place to another by hand. */
+/* One that the disk had no room for is not left half. */
+static void stage_leaves_nothing_half_written(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct rlimit old, small;
+        struct strata_record rec;
+        int r;
+
+        assert_int_equal(strata_record_load(t->s, id, &rec), 0);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+        small = (struct rlimit){ .rlim_cur = 16, .rlim_max = old.rlim_max };
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        r = strata_record_stage(t->s, &rec, true);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+        assert_int_equal(r, -EFBIG);
+        assert_false(test_exists(t, "layers/%" PRIu64 "/meta.new", id));
+}
+
 static void move_link(struct test_store *t, const char *from, const char *to)
 {
         assert_int_equal(rename(test_path(t, "%s", from), test_path(t, "%s", to)), 0);
@@ -396,6 +418,7 @@ int main(void)
                 STORE_TEST(load_wants_the_record_of_this_layer),
                 STORE_TEST(stage_publish_discard),
                 STORE_TEST(stage_fails_without_a_layer),
+                STORE_TEST(stage_leaves_nothing_half_written),
                 STORE_TEST(resolve_tells_which_place_is_true),
                 STORE_TEST(resolve_puts_a_true_staged_record_in_place),
                 STORE_TEST(resolve_trusts_no_damaged_staged_record),

@@ -166,6 +166,18 @@ static int remove_in_thread(void *data)
 
 /* Between the first look and the step the name went to another entry: the one that has it now goes, or none, but never
  * parts of both. */
+/* The parent's mark can't be taken away: the entry is gone all the same, and the next start sweeps. */
+static void a_mark_that_stays(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", ""), id = test_prepare(t, STRATA_ACTIVE, "k", "base");
+
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, base, id)), 0);
+        assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, base, id), 0700), 0);
+        remove_ok(t, STRATA_ACTIVE, "k");
+        assert_true(t->s->rubbish);
+}
+
 static void a_name_that_changed_hands_is_seen(void **state)
 {
         struct test_store *t = *state;
@@ -232,6 +244,7 @@ int main(void)
                 STORE_TEST(a_damaged_snapshot_with_children_stays),
                 STORE_TEST(another_mover_is_not_waited_for),
                 STORE_TEST(a_layer_that_cannot_go_to_trash),
+                STORE_TEST(a_mark_that_stays),
                 STORE_TEST(a_name_that_changed_hands_is_seen),
                 STORE_TEST(a_child_prepared_meanwhile_is_seen),
         };

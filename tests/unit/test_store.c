@@ -145,7 +145,7 @@ static void refuses_what_is_no_directory(void **state)
 static void refuses_paths_that_overlayfs_cannot_carry(void **state)
 {
         struct test_store *t = *state;
-        static const char *const names[] = { "a b", "a,b", "a:b", "a\\b", "a\nb", "a\tb" };
+        static const char *const names[] = { "a b", "a,b", "a:b", "a\\b", "a\nb", "a\tb", "a\001b" };
 
         for (size_t i = 0; i < COUNT(names); i++) {
                 char path[PATH_MAX], *why = NULL;
