@@ -72,15 +72,19 @@ void sfs_handle_keep(struct sfs_handle *h)
         t->len = h->text.len;
         t->written = h->written;
         t->flushes = h->flushes;
+        t->closed_at = h->closed_at;
         t->created = h->created;
         t->dirty = h->dirty;
 }
 
 void sfs_handle_protect(struct sfs *sfs, struct sfs_handle *h)
 {
+        h->closed_at = sfs_labels_count(sfs->labels); /* the most that its closing can be said to be before */
         if (sfs_loop_resent())
                 sfs_keep_drop_text_of(sfs->keep, sfs_loop_unique());
-        h->kept = sfs_keep_text(sfs->keep, h->label, sfs_loop_unique());
+        /* A text whose label the next worker does not know would be set nowhere, and nobody told. */
+        if (sfs_labels_is_kept(sfs->labels, h->label))
+                h->kept = sfs_keep_text(sfs->keep, h->label, sfs_loop_unique());
         sfs_handle_keep(h);
 }
 
@@ -140,6 +144,7 @@ static int make_again(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_ha
                 h->dirty = kept->dirty;
                 h->written = kept->written;
                 h->flushes = kept->flushes;
+                h->closed_at = kept->closed_at;
                 r = strata_buf_status(&h->text);
                 h->kept = r == 0 ? kept : NULL;
         } else if (h->label) {

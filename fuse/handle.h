@@ -19,12 +19,13 @@ struct sfs_handle {
         pthread_mutex_t
                 order; /* held while the label is set, by one after the other; protects CREATED. Inner side only */
         struct strata_buf text;
-        uint64_t label;   /* node of a label, 0 for a text */
-        bool created;     /* begun in the table of labels: to be ended once it is set */
-        bool dirty;       /* TEXT is not set yet */
-        bool written;     /* since it was set last: a shell closes a copy of the descriptor before it writes */
-        bool lost;        /* of a dead worker that could not keep what was written: a close says EIO */
-        unsigned flushes; /* closes of copies of the descriptor; with two and nothing written it is to be empty */
+        uint64_t label;     /* node of a label, 0 for a text */
+        bool created;       /* begun in the table of labels: to be ended once it is set */
+        bool dirty;         /* TEXT is not set yet */
+        bool written;       /* since it was set last: a shell closes a copy of the descriptor before it writes */
+        bool lost;          /* of a dead worker that could not keep what was written: a close says EIO */
+        unsigned flushes;   /* closes of copies of the descriptor; with two and nothing written it is to be empty */
+        uint64_t closed_at; /* when the last of these was, by the labels' count */
         struct sfs_kept_text *kept; /* of a label open for writing: the same, for the next worker; or NULL */
 };
 

@@ -211,6 +211,7 @@ struct sfs_kept_label *sfs_keep_label(struct sfs_keep *k, uint64_t node, uint64_
         if (atomic_load(&l->node))
                 return NULL;
         l->id = id;
+        l->set_at = 0;
         l->removed = false;
         snprintf(l->name, sizeof(l->name), "%s", name);
         atomic_store(&l->node, node);
@@ -241,7 +242,7 @@ struct sfs_kept_text *sfs_keep_text(struct sfs_keep *k, uint64_t node, uint64_t 
                 t->opened_by = opened_by;
                 t->created = t->dirty = t->written = false;
                 t->flushes = 0;
-                t->flushed_by = t->appended_by = 0;
+                t->flushed_by = t->appended_by = t->closed_at = 0;
                 t->len = 0;
                 return t;
         }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SFS_KEEP_VERSION 2 /* of this layout: another one can't take over */
+#define SFS_KEEP_VERSION 3 /* of this layout: another one can't take over */
 
 #define SFS_KEEP_INIT 1024
 #define SFS_KEEP_WALKERS 1024
@@ -55,6 +55,7 @@ struct sfs_note {
 struct sfs_kept_label {
         atomic_uint_fast64_t node; /* 0: free */
         uint64_t id;
+        uint64_t set_at; /* labelnode.h */
         bool removed;
         char name[STRATA_NAME_MAX + 1];
 };
@@ -67,6 +68,7 @@ struct sfs_kept_text {
         bool created, dirty, written;
         unsigned flushes;
         uint64_t flushed_by;  /* the last request that counted in FLUSHES */
+        uint64_t closed_at;   /* when that was, by the labels' own count (labelnode.h) */
         uint64_t appended_by; /* the last one that appended, and where */
         size_t appended_at;
         size_t len;
@@ -80,7 +82,8 @@ struct sfs_keep {
         bool no_resend;         /* the kernel can't hand requests out again: there is no keeper */
         atomic_uint generation; /* of the worker that serves now, from 1 */
         atomic_uint_fast64_t next_label;
-        atomic_size_t init_size; /* of INIT; 0: not asked yet */
+        atomic_uint_fast64_t label_count; /* labelnode.h */
+        atomic_size_t init_size;          /* of INIT; 0: not asked yet */
         char init[SFS_KEEP_INIT];
         struct {
                 atomic_int tid, tgid;

@@ -17,6 +17,7 @@ struct sfs_label_job {
         fuse_req_t req;
         struct sfs_handle *h; /* of a close or fsync */
         bool last;            /* set also what was only emptied */
+        bool late;            /* close(2) has returned before */
         uint64_t node;        /* of the label, or of labels/ for a removal or rename */
         off_t size;           /* of a truncation */
         char name[STRATA_NAME_MAX + 1];

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ENTRY_LOCKS 16 /* more than the threads that set labels (pool.c) */
+
 struct label_key {
         uint64_t id;
         char name[STRATA_NAME_MAX + 1]; /* zero-padded, as it is hashed whole */
@@ -18,7 +20,8 @@ struct label_key {
 struct label_node {
         uint64_t node;
         uint64_t lookups;
-        unsigned begun; /* creations that are not set yet */
+        unsigned begun;  /* creations that are not set yet */
+        uint64_t set_at; /* the count when it was set last */
         struct label_key key;
         bool removed;                /* not in by_key any more */
         struct sfs_kept_label *kept; /* the same, for the next worker; NULL if there was no place */
@@ -28,10 +31,12 @@ struct label_node {
 };
 
 struct sfs_labels {
-        pthread_mutex_t lock; /* protects all below; a leaf lock */
+        pthread_mutex_t entries[ENTRY_LOCKS]; /* of all entries with the same rest; held over the disk's work */
+        pthread_mutex_t lock;                 /* protects all below; a leaf lock */
         struct label_node *by_node;
         struct label_node *by_key;
-        uint64_t next; /* without KEEP */
+        uint64_t next; /* without KEEP, as is COUNT */
+        uint64_t count;
         struct sfs_keep *keep;
 };
 
@@ -44,6 +49,8 @@ int sfs_labels_new(struct sfs_keep *keep, struct sfs_labels **ret)
         if (!t)
                 return -ENOMEM;
         pthread_mutex_init(&t->lock, NULL);
+        for (unsigned i = 0; i < ENTRY_LOCKS; i++)
+                pthread_mutex_init(&t->entries[i], NULL);
         t->next = SFS_LABEL_BIT + 1;
         t->keep = keep;
         if (load(t) < 0) {
@@ -65,6 +72,8 @@ void sfs_labels_free(struct sfs_labels *t)
                 HASH_DELETE(hh_node, t->by_node, l);
                 free(l);
         }
+        for (unsigned i = 0; i < ENTRY_LOCKS; i++)
+                pthread_mutex_destroy(&t->entries[i]);
         pthread_mutex_destroy(&t->lock);
         free(t);
 }
@@ -136,6 +145,7 @@ static int load(struct sfs_labels *t)
                 if (!l)
                         return -ENOMEM;
                 l->lookups = 1;
+                l->set_at = kept->set_at;
                 l->kept = kept;
                 if (kept->removed)
                         drop_key(t, l);
@@ -199,6 +209,70 @@ int sfs_labels_lookup_begun(struct sfs_labels *t, uint64_t id, const char *name,
         }
         pthread_mutex_unlock(&t->lock);
         return found ? 0 : -ENOENT;
+}
+
+void sfs_labels_hold(struct sfs_labels *t, uint64_t id)
+{
+        pthread_mutex_lock(&t->entries[id % ENTRY_LOCKS]);
+}
+
+void sfs_labels_let_go(struct sfs_labels *t, uint64_t id)
+{
+        pthread_mutex_unlock(&t->entries[id % ENTRY_LOCKS]);
+}
+
+/* T's lock is held. */
+static uint64_t next_count(struct sfs_labels *t)
+{
+        return (t->keep ? atomic_fetch_add(&t->keep->label_count, 1) : t->count++) + 1;
+}
+
+uint64_t sfs_labels_count(struct sfs_labels *t)
+{
+        uint64_t ret;
+
+        pthread_mutex_lock(&t->lock);
+        ret = next_count(t);
+        pthread_mutex_unlock(&t->lock);
+        return ret;
+}
+
+void sfs_labels_was_set(struct sfs_labels *t, uint64_t node)
+{
+        struct label_node *l;
+
+        pthread_mutex_lock(&t->lock);
+        HASH_FIND(hh_node, t->by_node, &node, sizeof(node), l);
+        if (l) {
+                l->set_at = next_count(t);
+                if (l->kept)
+                        l->kept->set_at = l->set_at;
+        }
+        pthread_mutex_unlock(&t->lock);
+}
+
+uint64_t sfs_labels_set_at(struct sfs_labels *t, uint64_t node)
+{
+        struct label_node *l;
+        uint64_t ret;
+
+        pthread_mutex_lock(&t->lock);
+        HASH_FIND(hh_node, t->by_node, &node, sizeof(node), l);
+        ret = l ? l->set_at : 0;
+        pthread_mutex_unlock(&t->lock);
+        return ret;
+}
+
+bool sfs_labels_is_kept(struct sfs_labels *t, uint64_t node)
+{
+        struct label_node *l;
+        bool ret;
+
+        pthread_mutex_lock(&t->lock);
+        HASH_FIND(hh_node, t->by_node, &node, sizeof(node), l);
+        ret = l && l->kept;
+        pthread_mutex_unlock(&t->lock);
+        return ret;
 }
 
 static void drop_key(struct sfs_labels *t, struct label_node *l)

@@ -8,6 +8,7 @@
 
 #include "name.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct sfs_keep;
@@ -27,6 +28,25 @@ int sfs_labels_lookup(struct sfs_labels *t, uint64_t id, const char *name, uint6
 void sfs_labels_begin(struct sfs_labels *t, uint64_t node);
 void sfs_labels_end(struct sfs_labels *t, uint64_t node);
 int sfs_labels_lookup_begun(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret);
+
+/*
+ * The names and values of the labels of entry ID are changed by one thread after the other: from HOLD to LET_GO the
+ * store and this table say the same, and nobody else sets, removes or renames a label of it. Held while the disk is
+ * waited for, so on the inner side only.
+ */
+void sfs_labels_hold(struct sfs_labels *t, uint64_t id);
+void sfs_labels_let_go(struct sfs_labels *t, uint64_t id);
+
+/*
+ * What came first, a close or the setting of a value, is told by a count that goes on from worker to worker. The next
+ * number of it; and the number that NODE was set at last, 0 for never.
+ */
+uint64_t sfs_labels_count(struct sfs_labels *t);
+void sfs_labels_was_set(struct sfs_labels *t, uint64_t node);
+uint64_t sfs_labels_set_at(struct sfs_labels *t, uint64_t node);
+
+/* True if the next worker will know NODE. */
+bool sfs_labels_is_kept(struct sfs_labels *t, uint64_t node);
 
 /* The kernel forgot it N times. */
 void sfs_labels_forget(struct sfs_labels *t, uint64_t node, uint64_t n);

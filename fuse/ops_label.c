@@ -188,26 +188,51 @@ void sfs_label_touch_entry(struct sfs_label_job *l, uint64_t id)
         l->touched = id;
 }
 
-static int set_label(struct sfs_label_job *l, uint64_t node, const struct strata_buf *text)
+/* What is to be set. */
+struct taken {
+        struct strata_buf text;
+        uint64_t emptied_at; /* not 0: it was closed then, nothing written; what was set since is to stay */
+};
+
+/* Finds NODE and holds the labels of its entry, to be let go also on failure. */
+static int hold_label(struct sfs *sfs, uint64_t node, uint64_t *id, char name[STRATA_NAME_MAX + 1])
+{
+        int r = sfs_labels_find(sfs->labels, node, id, name);
+
+        if (r < 0)
+                *id = 0;
+        sfs_labels_hold(sfs->labels, *id);
+        return r < 0 ? r : sfs_labels_find(sfs->labels, node, id, name); /* renamed or removed in between */
+}
+
+/* Sets what hold_label() found. */
+static int set_label(struct sfs_label_job *l, uint64_t node, uint64_t id, const char *name,
+                     const struct strata_buf *text)
 {
         struct timespec start = strata_metrics_start();
-        char name[STRATA_NAME_MAX + 1];
-        uint64_t id;
-        int r = sfs_labels_find(l->sfs->labels, node, &id, name);
+        int r = strata_label_set(l->sfs->store, id, name, text->len ? text->data : "", text->len);
 
-        if (r == -ESTALE)
-                return 0; /* removed while it was open: written to nowhere, as on any file system */
-        if (r == 0)
-                r = strata_label_set(l->sfs->store, id, name, text->len ? text->data : "", text->len);
-        /* Removed by its name between the look and the setting: it is to be gone. */
-        if (r == 0 && sfs_labels_find(l->sfs->labels, node, &id, name) == -ESTALE)
-                (void)strata_label_remove(l->sfs->store, id, name);
-        if (r == 0)
+        if (r == 0) {
+                sfs_labels_was_set(l->sfs->labels, node);
                 sfs_label_touch_entry(l, id);
+        }
         strata_metrics_count(l->sfs->store->metrics, STRATA_VERB_LABEL, start, r);
         if (r < 0)
                 log_label(l->sfs, node, r);
         return r;
+}
+
+/* Sets the text of H. Removed while it was open, it is written to nowhere, as on any file system. */
+static int set_text(struct sfs_label_job *l, struct sfs_handle *h, const struct taken *t)
+{
+        char name[STRATA_NAME_MAX + 1];
+        uint64_t id;
+        int r = hold_label(l->sfs, h->label, &id, name);
+
+        if (r == 0 && (!t->emptied_at || t->emptied_at > sfs_labels_set_at(l->sfs->labels, h->label)))
+                r = set_label(l, h->label, id, name, &t->text);
+        sfs_labels_let_go(l->sfs->labels, id);
+        return r == -ESTALE ? 0 : r;
 }
 
 /* True if the label is to be set: if something was written, or if it was only emptied and that was all. */
@@ -222,12 +247,13 @@ static bool is_due(struct sfs_handle *h, bool last)
 }
 
 /* Takes a copy of what is to be set; false if there is nothing. */
-static bool take_text(struct sfs_handle *h, bool last, struct strata_buf *ret)
+static bool take_text(struct sfs_handle *h, const struct sfs_label_job *l, struct taken *ret)
 {
-        if (!is_due(h, last))
+        if (!is_due(h, l->last))
                 return false; /* another close came first */
         pthread_mutex_lock(&h->lock);
-        strata_buf_add(ret, h->text.len ? h->text.data : "", h->text.len);
+        strata_buf_add(&ret->text, h->text.len ? h->text.data : "", h->text.len);
+        ret->emptied_at = l->late && !h->written ? h->closed_at : 0;
         h->dirty = h->written = false;
         pthread_mutex_unlock(&h->lock);
         return true;
@@ -236,7 +262,7 @@ static bool take_text(struct sfs_handle *h, bool last, struct strata_buf *ret)
 static void run_publish(struct sfs_job *job)
 {
         struct sfs_label_job *l = (struct sfs_label_job *)job;
-        struct strata_buf text = STRATA_BUF_INIT;
+        struct taken t = { STRATA_BUF_INIT, 0 };
         struct sfs_handle *h = l->h;
 
         pthread_mutex_lock(&h->order);
@@ -245,10 +271,10 @@ static void run_publish(struct sfs_job *job)
                 l->result = -EIO;
                 log_label(l->sfs, h->label, -EIO);
                 h->lost = false;
-        } else if (take_text(h, l->last, &text)) {
-                l->result = strata_buf_status(&text);
+        } else if (take_text(h, l, &t)) {
+                l->result = strata_buf_status(&t.text);
                 if (l->result == 0)
-                        l->result = set_label(l, h->label, &text);
+                        l->result = set_text(l, h, &t);
                 if (h->created)
                         sfs_labels_end(l->sfs->labels, h->label);
                 h->created = false;
@@ -258,7 +284,7 @@ static void run_publish(struct sfs_job *job)
                 pthread_mutex_unlock(&h->lock);
         }
         pthread_mutex_unlock(&h->order);
-        strata_buf_free(&text);
+        strata_buf_free(&t.text);
 }
 
 /* truncate(2) without an open file. */
@@ -268,7 +294,7 @@ static void run_truncate(struct sfs_job *job)
         struct strata_buf text = STRATA_BUF_INIT;
         char name[STRATA_NAME_MAX + 1];
         uint64_t id;
-        int r = sfs_labels_find(l->sfs->labels, l->node, &id, name);
+        int r = hold_label(l->sfs, l->node, &id, name);
 
         /* A damaged one can be emptied all the same. */
         if (r == 0 && l->size)
@@ -276,7 +302,8 @@ static void run_truncate(struct sfs_job *job)
         if (r == 0 || r == -ENOENT)
                 r = set_length(&text, (size_t)l->size);
         if (r == 0)
-                r = set_label(l, l->node, &text);
+                r = set_label(l, l->node, id, name, &text);
+        sfs_labels_let_go(l->sfs->labels, id);
         strata_buf_free(&text);
         l->result = r;
 }
@@ -344,7 +371,7 @@ void sfs_label_submit(struct sfs_label_job *l)
 /* ---- requests ---- */
 
 /* Sets the label of a handle if it is due, then replies. */
-static void publish(fuse_req_t req, struct sfs_handle *h, bool last, void (*done)(struct sfs_job *))
+static void publish(fuse_req_t req, struct sfs_handle *h, bool last, bool late, void (*done)(struct sfs_job *))
 {
         struct sfs_label_job *l = sfs_label_job(req, h->label, run_publish, done);
 
@@ -352,6 +379,7 @@ static void publish(fuse_req_t req, struct sfs_handle *h, bool last, void (*done
                 return;
         l->h = h;
         l->last = last;
+        l->late = late;
         if (is_due(h, last))
                 sfs_label_submit(l);
         else
@@ -374,14 +402,17 @@ void sfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         if (!h)
                 return;
         pthread_mutex_lock(&h->lock);
-        if (!h->kept || !sfs_loop_resent() || h->kept->flushed_by != sfs_loop_unique())
+        if (!h->kept || !sfs_loop_resent() || h->kept->flushed_by != sfs_loop_unique()) {
                 h->flushes++;
+                h->closed_at = sfs_labels_count(sfs_of(req)->labels);
+        }
         if (h->kept) {
                 h->kept->flushes = h->flushes;
+                h->kept->closed_at = h->closed_at;
                 h->kept->flushed_by = sfs_loop_unique();
         }
         pthread_mutex_unlock(&h->lock);
-        publish(req, h, false, sfs_label_done_reply);
+        publish(req, h, false, false, sfs_label_done_reply);
 }
 
 void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -395,7 +426,7 @@ void sfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file
         }
         h = handle(req, ino, fi);
         if (h)
-                publish(req, h, true, sfs_label_done_reply);
+                publish(req, h, true, false, sfs_label_done_reply);
 }
 
 void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -414,7 +445,7 @@ void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         if (!h)
                 return;
         sfs_handle_drop(sfs_of(req), fi->fh);
-        publish(req, h, true, done_release);
+        publish(req, h, true, true, done_release);
 }
 
 void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
@@ -432,8 +463,10 @@ void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
                         return;
                 pthread_mutex_lock(&h->lock);
                 r = set_length(&h->text, (size_t)attr->st_size);
-                h->dirty = true;
-                sfs_handle_keep(h);
+                if (r == 0) {
+                        h->dirty = h->written = true;
+                        sfs_handle_keep(h);
+                }
                 pthread_mutex_unlock(&h->lock);
         } else if (to_set & FUSE_SET_ATTR_SIZE) {
                 l = sfs_label_job(req, ino, run_truncate, done_truncate);

@@ -13,55 +13,78 @@
 #include <stdio.h>
 #include <string.h>
 
-/*
- * A label that was created, and whose close is not through yet: it is not in the store, but there for everybody. From
- * now on that close sets nothing.
- */
-static int remove_begun(struct sfs_label_job *l, uint64_t id)
+/* A label that was created, and whose close is not through yet: it is not in the store, but there for everybody. */
+static bool is_begun(struct sfs_label_job *l, uint64_t id, const char *name)
 {
-        struct sfs_labels *labels = l->sfs->labels;
         uint64_t node;
 
-        if (sfs_labels_lookup_begun(labels, id, l->name, &node) < 0)
-                return -ENOENT;
-        sfs_labels_remove(labels, id, l->name);
-        sfs_labels_forget(labels, node, 1);
-        (void)strata_label_remove(l->sfs->store, id, l->name); /* it may have been set just before */
-        return 0;
+        if (sfs_labels_lookup_begun(l->sfs->labels, id, name, &node) < 0)
+                return false;
+        sfs_labels_forget(l->sfs->labels, node, 1);
+        return true;
 }
 
 static void run_remove(struct sfs_job *job)
 {
         struct sfs_label_job *l = (struct sfs_label_job *)job;
+        struct sfs_labels *labels = l->sfs->labels;
         uint64_t id = sfs_node_id(l->node);
 
+        sfs_labels_hold(labels, id);
         l->result = strata_label_remove(l->sfs->store, id, l->name);
-        if (l->result == -ENOENT)
-                l->result = remove_begun(l, id);
-        if (l->result == -ENOENT && l->resumed)
-                l->result = 0; /* the worker before has done it */
-        if (l->result == 0)
+        /* Of one that is only begun, the close sets nothing from now on; or the worker before has done it. */
+        if (l->result == -ENOENT && (is_begun(l, id, l->name) || l->resumed))
+                l->result = 0;
+        if (l->result == 0) {
+                sfs_labels_remove(labels, id, l->name);
                 sfs_label_touch_entry(l, id);
+        }
+        sfs_labels_let_go(labels, id);
+}
+
+static bool is_there(struct sfs_label_job *l, uint64_t id, const char *name)
+{
+        struct timespec mtime;
+        uint64_t size;
+
+        return strata_label_stat(l->sfs->store, id, name, &size, &mtime) == 0 || is_begun(l, id, name);
+}
+
+static int change_name(struct sfs_label_job *l, uint64_t id)
+{
+        struct strata *s = l->sfs->store;
+        struct timespec mtime;
+        uint64_t size;
+        bool missing = strata_label_stat(s, id, l->name, &size, &mtime) == -ENOENT;
+
+        if (l->resumed && missing)
+                return 0; /* the worker before has renamed it */
+        if ((l->flags & RENAME_NOREPLACE) && is_there(l, id, l->newname)) {
+                l->why = "there is a label of that name";
+                return -EEXIST;
+        }
+        /* What is only begun is set: empty, until its close. */
+        if (missing && is_begun(l, id, l->name)) {
+                int r = strata_label_set(s, id, l->name, "", 0);
+
+                if (r < 0)
+                        return r;
+        }
+        return strata_label_rename(s, id, l->name, l->newname);
 }
 
 static void run_rename(struct sfs_job *job)
 {
         struct sfs_label_job *l = (struct sfs_label_job *)job;
-        uint64_t id = sfs_node_id(l->node), size;
-        struct timespec mtime;
+        uint64_t id = sfs_node_id(l->node);
 
-        if (l->resumed && strata_label_stat(l->sfs->store, id, l->name, &size, &mtime) == -ENOENT) {
-                sfs_label_touch_entry(l, id); /* the worker before has renamed it */
-                return;
-        }
-        if ((l->flags & RENAME_NOREPLACE) && strata_label_stat(l->sfs->store, id, l->newname, &size, &mtime) == 0) {
-                l->why = "there is a label of that name";
-                l->result = -EEXIST;
-                return;
-        }
-        l->result = strata_label_rename(l->sfs->store, id, l->name, l->newname);
-        if (l->result == 0)
+        sfs_labels_hold(l->sfs->labels, id);
+        l->result = change_name(l, id);
+        if (l->result == 0) {
+                sfs_labels_rename(l->sfs->labels, id, l->name, l->newname);
                 sfs_label_touch_entry(l, id);
+        }
+        sfs_labels_let_go(l->sfs->labels, id);
 }
 
 static void done_remove(struct sfs_job *job)
@@ -69,9 +92,7 @@ static void done_remove(struct sfs_job *job)
         struct sfs_label_job *l = (struct sfs_label_job *)job;
         char path[SFS_PATH_MAX];
 
-        if (l->result == 0)
-                sfs_labels_remove(l->sfs->labels, sfs_node_id(l->node), l->name);
-        else
+        if (l->result < 0)
                 strata_log_add(l->sfs->store->log, "unlink", sfs_op_path(l->sfs, l->node, l->name, path, sizeof(path)),
                                NULL, l->result, "%s", strerror(-l->result));
         sfs_label_done_reply(job);
@@ -91,9 +112,7 @@ static void done_rename(struct sfs_job *job)
 {
         struct sfs_label_job *l = (struct sfs_label_job *)job;
 
-        if (l->result == 0)
-                sfs_labels_rename(l->sfs->labels, sfs_node_id(l->node), l->name, l->newname);
-        else
+        if (l->result < 0)
                 log_rename(l->sfs, l->node, l->name, l->node, l->newname, l->result, l->why);
         sfs_label_done_reply(job);
 }

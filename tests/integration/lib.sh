@@ -27,6 +27,7 @@
 #   FAULTS=yes              set before new_mount: the program's system calls can be made to fail, see
 #   order CALL N ERRNO      … the Nth CALL from now on ("any": of those that change something) fails with that errno
 #                           number (helpers/inject.c); hit tells whether that has happened, and ends the order
+#   hold_call CALL N CMD…   the Nth CALL waits for let_go; returns when CMD, in the background as $HELD, has come there
 #
 # Tools
 #   t CMD…                  CMD under the anti-hang time limit (60 s); use it for all that touches a mount
@@ -55,7 +56,7 @@ HELPERS=$(realpath -m "$top_builddir/tests/integration/helpers")
 STRATAFS=$(realpath -m "$STRATAFS")
 MAIN=$BASHPID
 BASES=() PIDS=() SPAWNS=() ALL_ERRORS=()
-FAULTS='' BASE='' STORE='' MNT='' PID='' ERRORS='' SPAWNED='' OPTIONS=''
+FAULTS='' BASE='' STORE='' MNT='' PID='' ERRORS='' SPAWNED='' HELD='' OPTIONS=''
 WATCHDOG=''
 
 # ---- the end ----------------------------------------------------------------
@@ -262,6 +263,17 @@ hit() {
     order any 0 0
     return 1
 }
+
+hold_call() {
+    rm -f "$BASE/order.go"
+    order "$1" "$2" -1
+    shift 2
+    spawn "$@"
+    HELD=$SPAWNED
+    wait_until 20 test -e "$BASE/order.hit" || bail "$* does not come to the call that it is to be held at"
+}
+
+let_go() { : >"$BASE/order.go"; }
 
 # ---- tools ---------------------------------------------------------------
 

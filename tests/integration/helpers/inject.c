@@ -7,7 +7,8 @@
  * Whoever puts a file CONTROL in place (by rename) with the line "CALL N ERRNO" makes the program's Nth CALL from then
  * on fail with that errno number, once; CALL "any" counts all calls but unlinkat. When that happens CONTROL.hit
  * appears, with the call's name. Ends with the program's exit status. ERRNO 0 kills the program instead, just before
- * the call is carried out; then that is CONTROL.hit too. CALL "change" counts all calls.
+ * the call is carried out; then that is CONTROL.hit too. CALL "change" counts all calls. ERRNO -1 holds the call, of
+ * that thread alone, until there is a file CONTROL.go.
  *
  * It works by a seccomp filter that hands the calls in question to this process (seccomp_unotify(2)), so that it
  * is the same for every build of the program.
@@ -20,7 +21,9 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,27 +150,49 @@ static int wanted(const struct order *order, const char *name)
         return strcmp(order->call, "any") == 0 ? strcmp(name, "unlinkat") != 0 : strcmp(order->call, name) == 0;
 }
 
+/* Lets the call ID go on if there is CONTROL.go; false if it is to wait */
+static bool let_go(int listener, const char *control, uint64_t id)
+{
+        struct seccomp_notif_resp resp = { .id = id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
+        char path[4096];
+
+        snprintf(path, sizeof(path), "%s.go", control);
+        if (unlink(path) < 0)
+                return false;
+        ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+        return true;
+}
+
 static void supervise(int listener, const char *control, pid_t pid)
 {
         struct order order = { .n = 0 };
         struct pollfd p = { .fd = listener, .events = POLLIN };
+        uint64_t held = 0;
 
-        while (poll(&p, 1, -1) >= 0 || errno == EINTR) {
+        while (poll(&p, 1, held ? 10 : -1) >= 0 || errno == EINTR) {
                 struct seccomp_notif req = { 0 };
                 struct seccomp_notif_resp resp = { .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
 
+                if (held && let_go(listener, control, held))
+                        held = 0;
                 if (p.revents & (POLLHUP | POLLERR))
                         return;
+                if (!(p.revents & POLLIN))
+                        continue;
                 if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
                         continue; /* the caller was killed meanwhile */
                 take_order(control, &order);
                 const char *name = call_name(req.data.nr);
                 if (wanted(&order, name) && --order.n == 0) {
+                        if (order.error < 0)
+                                held = req.id;
                         resp.flags = 0;
                         resp.error = -order.error;
                         tell_hit(control, name);
                         if (!order.error)
                                 kill(pid, SIGKILL);
+                        if (held == req.id)
+                                continue;
                 }
                 resp.id = req.id;
                 ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
