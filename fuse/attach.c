@@ -313,7 +313,7 @@ static bool is_mounted(const struct sfs_live *e)
         return e->state == SFS_MOUNTED || e->state == SFS_RELEASING || (e->state == SFS_MOUNTING && e->looking);
 }
 
-enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
+static enum sfs_claim claim(struct sfs_attach *a, uint64_t id, bool wait, bool for_import)
 {
         enum sfs_claim ret = SFS_CLAIM_BUSY;
         struct timespec end = strata_metrics_start();
@@ -325,10 +325,11 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
                 if (may_claim(e)) {
                         a->n_claims++;
                         ret = is_mounted(e) ? SFS_CLAIM_MOUNTED : SFS_CLAIM_BARE;
+                        e->for_import = for_import;
                         sfs_live_set(a, e, SFS_CLAIMED);
                         break;
                 }
-                if (e->importing) {
+                if (e->for_import) {
                         ret = SFS_CLAIM_IMPORT;
                         break;
                 }
@@ -337,6 +338,16 @@ enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
         }
         pthread_mutex_unlock(&a->lock);
         return ret;
+}
+
+enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait)
+{
+        return claim(a, id, wait, false);
+}
+
+enum sfs_claim sfs_attach_claim_import(struct sfs_attach *a, uint64_t id)
+{
+        return claim(a, id, true, true);
 }
 
 void sfs_attach_import(struct sfs_attach *a, uint64_t id)
@@ -362,7 +373,7 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted)
         pthread_mutex_lock(&a->lock);
         a->n_claims--;
         e = sfs_live_find(a, id); /* claimed: it stays listed until here */
-        e->importing = false;
+        e->importing = e->for_import = false;
         sfs_live_set(a, e, mounted ? SFS_MOUNTED : SFS_BARE);
         e->inherited = e->inherited && mounted;
         if ((mounted && !e->suspect) || !e->parked || !sfs_live_mount(a, e)) {

@@ -109,10 +109,11 @@ enum sfs_claim {
  */
 enum sfs_claim sfs_attach_claim(struct sfs_attach *a, uint64_t id, bool wait);
 
-/*
- * A claim turns out to be for an import, and may take long: from now until its end, who walks into fs/ is told EBUSY,
- * and so is who claims. On the outer side.
- */
+/* The same for an import, with WAIT. Who claims until its end does not wait for it, and is told SFS_CLAIM_IMPORT. */
+enum sfs_claim sfs_attach_claim_import(struct sfs_attach *a, uint64_t id);
+
+/* Such an import begins, and may take long: from now until its end, who walks into fs/ is told EBUSY. On the outer
+ * side. */
 void sfs_attach_import(struct sfs_attach *a, uint64_t id);
 
 /* Ends a claim, on the outer side and after the reply. MOUNTED: whether fs/ is mounted now. */

@@ -154,7 +154,7 @@ static void done_open(struct sfs_job *job)
 static void run_claim(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
-        enum sfs_claim claim = sfs_attach_claim(j->sfs->attach, j->l->info.id, true);
+        enum sfs_claim claim = sfs_attach_claim_import(j->sfs->attach, j->l->info.id);
 
         j->mounted = claim == SFS_CLAIM_MOUNTED;
         if (claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED)
@@ -185,7 +185,7 @@ void sfs_layer_open_write(fuse_req_t req, const struct strata_info *info, struct
         struct sfs_layer_job *j = sfs_layer_open_job(req, info, fi, true, run_claim, done_claim);
 
         if (j)
-                sfs_pool_submit(j->sfs->pool, SFS_LANE_CHANGE, &j->job);
+                sfs_pool_submit(j->sfs->pool, SFS_LANE_CLAIM, &j->job);
 }
 
 /* ---- write ---- */

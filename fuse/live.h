@@ -43,7 +43,8 @@ struct sfs_live {
         time_t next_try; /* of MOUNTED: when to try to release it */
         bool expires;    /* views and snapshots */
         bool suspect;    /* not BARE, but the mount, or one that is just made, may be lost: look again */
-        bool importing;  /* of CLAIMED: for an import, which may take long: who comes is told EBUSY */
+        bool for_import; /* of CLAIMED: by an import; who claims is told so */
+        bool importing;  /* it has begun, and may take long: who comes is told EBUSY */
         bool fresh;      /* MOUNTED, and not looked at again since */
         bool looking;    /* of MOUNTING: it was mounted when that began, and most likely is */
         pid_t toucher;   /* of MOUNTING: the first thread that asked */

@@ -195,7 +195,7 @@ static void start_change(struct sfs_change *c)
                 return;
         }
         sfs_attach_arm(c->sfs->attach, c->info.id);
-        sfs_pool_submit(c->sfs->pool, SFS_LANE_CHANGE, &c->job);
+        sfs_pool_submit(c->sfs->pool, c->claimed ? SFS_LANE_CHANGE : SFS_LANE_CLAIM, &c->job);
 }
 
 /* Never EINTR, for the reason at sfs_change_apply(). */

@@ -16,10 +16,10 @@
 #define DEAD_MAX 64
 
 static const unsigned lane_threads[SFS_LANES] = {
-        [SFS_LANE_MOUNT] = 4, [SFS_LANE_CHANGE] = 4, [SFS_LANE_LABEL] = 2,
-        [SFS_LANE_READ] = 2,  [SFS_LANE_LAYER] = 4,  [SFS_LANE_VERIFY] = 2,
+        [SFS_LANE_MOUNT] = 4, [SFS_LANE_CLAIM] = 4, [SFS_LANE_CHANGE] = 4, [SFS_LANE_LABEL] = 2,
+        [SFS_LANE_READ] = 2,  [SFS_LANE_LAYER] = 4, [SFS_LANE_VERIFY] = 2,
 };
-#define THREADS_MAX 18 /* of all lanes */
+#define THREADS_MAX 22 /* of all lanes */
 
 struct queue {
         pthread_mutex_t lock; /* protects all below; a leaf lock */

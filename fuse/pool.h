@@ -17,13 +17,14 @@
 
 enum sfs_lane {
         SFS_LANE_MOUNT,  /* attach, expire: short; needs LOOKUP and GETATTR to be answered */
+        SFS_LANE_CLAIM,  /* those of CHANGE, before they may: they wait for others that are at the same entry */
         SFS_LANE_CHANGE, /* commit, rename, remove of what is mounted */
         SFS_LANE_LABEL,  /* labels on their way to the disk */
         SFS_LANE_READ,   /* text that takes a walk over the store */
         SFS_LANE_LAYER,  /* pieces of layers, going out and coming in */
         SFS_LANE_VERIFY, /* whole layers being read */
 };
-#define SFS_LANES 6
+#define SFS_LANES 7
 
 struct sfs_keep;
 struct sfs_pool;
