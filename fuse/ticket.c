@@ -84,7 +84,9 @@ bool sfs_ticket_take(struct sfs_ticket **table, uint64_t id, pid_t tid, int *err
         if (!t)
                 return false;
         *error = t->error;
-        drop(table, t);
+        /* Others without a number may be on the same walk. */
+        if (tid || t->error)
+                drop(table, t);
         return true;
 }
 

@@ -2,7 +2,8 @@
 /*
  * Tickets: which thread was sent on another walk to which entry (attach.h). A thread is on one walk at a time, so it
  * has one ticket at most; but all threads that the program can't see, of another PID namespace, have the number 0, and
- * one for each entry. Not locked: the caller's lock protects the table, an empty one being NULL.
+ * one for each entry, which all of them use until it is swept. Not locked: the caller's lock protects the table, an
+ * empty one being NULL.
  */
 #ifndef SFS_TICKET_H
 #define SFS_TICKET_H

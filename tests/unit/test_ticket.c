@@ -69,6 +69,15 @@ static void threads_without_a_number_have_one_for_each_entry(void **state)
         assert_false(sfs_ticket_follow(table, 7, UNSEEN, 10, &old));
         assert_true(sfs_ticket_take(&table, WEB, UNSEEN, &error));
         assert_true(sfs_ticket_take(&table, API, UNSEEN, &error));
+        /* Several may be on their way: it is used up by none of them. */
+        assert_true(sfs_ticket_take(&table, WEB, UNSEEN, &error));
+        assert_int_equal(error, 0);
+        sfs_ticket_fail(&table, WEB, EIO, 10);
+        assert_true(sfs_ticket_take(&table, WEB, UNSEEN, &error));
+        assert_int_equal(error, EIO);
+        assert_false(sfs_ticket_take(&table, WEB, UNSEEN, &error)); /* an error is told once */
+        sfs_ticket_sweep(&table, 41, 30);
+        assert_null(table);
 }
 
 static void a_failure_goes_to_all_on_the_way(void **state)
