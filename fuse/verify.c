@@ -2,8 +2,8 @@
 /*
  * To compare a layer with its manifest takes as long as the reading of it, minutes or hours. So nothing is done before
  * somebody reads; the reading has a lane of its own, where nothing else waits; and the request's interrupt, which the
- * kernel sends when its caller is hit by a signal, ends it. A handle holds nothing but the finished text: one of a dead
- * worker is made anew by its next read.
+ * kernel sends when its caller is hit by a signal, ends it, also while it waits for the lane. A handle holds nothing
+ * but the finished text: one of a dead worker is made anew by its next read.
  */
 #include "verify.h"
 
@@ -30,6 +30,13 @@ struct opened {
         struct strata_buf text;
 };
 
+enum state {
+        ARMING,   /* its interrupt is being asked for: nobody but who does that may answer */
+        QUEUED,   /* an interrupt answers it */
+        RUNNING,  /* an interrupt sets STOP */
+        ANSWERED, /* while it was queued: REQ is no more, and O may be none */
+};
+
 /* One read that waits for the text; in the program's list from its start to its end. */
 struct sfs_verifying {
         struct sfs_job job; /* first */
@@ -40,6 +47,7 @@ struct sfs_verifying {
         size_t size;
         off_t off;
         atomic_bool stop;
+        _Atomic enum state state;
         int result;
         uint64_t differences;
         char first[512]; /* the first line, for the log */
@@ -145,12 +153,21 @@ void sfs_verify_stop(struct sfs *sfs)
         pthread_mutex_unlock(&sfs->verifying_lock);
 }
 
+/* True if V was queued, and is TO now. */
+static bool leave_queue(struct sfs_verifying *v, enum state to)
+{
+        enum state queued = QUEUED;
+
+        return atomic_compare_exchange_strong(&v->state, &queued, to);
+}
+
 static void interrupted(fuse_req_t req, void *data)
 {
         struct sfs_verifying *v = data;
 
-        (void)req;
         atomic_store(&v->stop, true);
+        if (leave_queue(v, ANSWERED)) /* V is its job's from here on, which may free it */
+                fuse_reply_err(req, EINTR);
 }
 
 static int make_text(struct sfs_verifying *v, struct strata_buf *text)
@@ -169,6 +186,8 @@ static void run_read(struct sfs_job *job)
         struct strata_buf text = STRATA_BUF_INIT;
         struct opened *o = v->o;
 
+        if (!leave_queue(v, RUNNING))
+                return;
         pthread_mutex_lock(&o->order);
         if (!o->made) { /* only changed under ORDER */
                 v->result = make_text(v, &text);
@@ -203,6 +222,11 @@ static void done_read(struct sfs_job *job)
 {
         struct sfs_verifying *v = (struct sfs_verifying *)job;
 
+        if (atomic_load(&v->state) == ANSWERED) {
+                list_remove(v);
+                free(v);
+                return;
+        }
         log_result(v);
         /* From here on no interrupt can come, and V be freed. */
         fuse_req_interrupt_func(v->req, NULL, NULL);
@@ -251,6 +275,9 @@ void sfs_verify_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
         v->off = off;
         list_add(v);
         fuse_req_interrupt_func(req, interrupted, v);
+        atomic_store(&v->state, QUEUED);
+        if (atomic_load(&v->stop))
+                interrupted(req, v); /* it came while that was being asked for */
         sfs_pool_submit(sfs->pool, SFS_LANE_VERIFY, &v->job);
 }
 
