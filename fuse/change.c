@@ -21,10 +21,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <time.h>
 #include <unistd.h>
 
 #define INTERRUPTIONS_MAX 100 /* in a row */
 #define UNMOUNTS_MAX 3
+#define PAUSES_MAX 20 /* of ten milliseconds */
 
 void sfs_change_why(struct sfs_change *c, const char *why)
 {
@@ -59,25 +61,46 @@ static void tell_busy(struct sfs_change *c, const char *what, const struct strat
                  who->len ? who->data : "by the kernel");
 }
 
-static void describe_in_use(struct sfs_change *c, const char *path)
+/*
+ * To be done again after a pause: what is nobody's that can be found is mostly a walk that passes through, or what a
+ * dead worker's last thread still holds.
+ */
+static bool pause_for_nobody(struct sfs_change *c, unsigned tries)
+{
+        const struct timespec pause = { .tv_nsec = 10000000 };
+
+        if (sfs_takeover_pause(c->sfs, tries))
+                return true;
+        if (tries >= PAUSES_MAX)
+                return false;
+        nanosleep(&pause, NULL);
+        return true;
+}
+
+/* True if somebody was found. */
+static bool describe_in_use(struct sfs_change *c, const char *path)
 {
         struct strata_buf who = STRATA_BUF_INIT;
+        bool ret;
         dev_t dev;
 
         if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, false, &who) == 0)
                 strata_busy_elsewhere(dev, &who);
         tell_busy(c, "its fs/ is in use", &who);
+        ret = who.len;
         strata_buf_free(&who);
+        return ret;
 }
 
 /*
  * The kernel makes no file system read-only while a file is open for writing, or one that was deleted is open at all:
  * to keep that one would mean to write (sb_prepare_remount_readonly()).
  */
-static void describe_unfrozen(struct sfs_change *c, const char *path)
+static bool describe_unfrozen(struct sfs_change *c, const char *path)
 {
         const char *what = "a file below fs/ is open for writing";
         struct strata_buf who = STRATA_BUF_INIT;
+        bool ret;
         dev_t dev;
 
         if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, true, &who) == 0) {
@@ -87,7 +110,39 @@ static void describe_unfrozen(struct sfs_change *c, const char *path)
                         strata_busy_elsewhere(dev, &who);
         }
         tell_busy(c, what, &who);
+        ret = who.len;
         strata_buf_free(&who);
+        return ret;
+}
+
+/* Makes it read-only, without a writer. */
+static int freeze(struct sfs_change *c, const char *path)
+{
+        int r = strata_mount_freeze(c->sfs->store, path);
+
+        for (unsigned tries = 0; r == -EBUSY; tries++) {
+                if (describe_unfrozen(c, path) || !pause_for_nobody(c, tries))
+                        break;
+                r = strata_mount_freeze(c->sfs->store, path);
+        }
+        if (r == 0)
+                sfs_change_why(c, "");
+        return r;
+}
+
+/* Takes it down, without a user. */
+static int unmount_idle(struct sfs_change *c, const char *path)
+{
+        int r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
+
+        for (unsigned tries = 0; r == -EBUSY; tries++) {
+                if (describe_in_use(c, path) || !pause_for_nobody(c, tries))
+                        break;
+                r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
+        }
+        if (r == 0)
+                sfs_change_why(c, "");
+        return r;
 }
 
 /* A mount that a dead worker was just making or taking down goes with that worker's last thread. */
@@ -141,7 +196,7 @@ static int apply_bare(struct sfs_change *c)
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : strata_mount_freeze(s, path);
+        int r = c->already ? 0 : freeze(c, path);
         cleanup_fd int watch = -1;
         dev_t dev;
 
@@ -149,11 +204,8 @@ static int commit_mounted(struct sfs_change *c, const char *path)
                 c->mounted = false; /* unmounted by somebody else */
                 return apply_bare(c);
         }
-        if (r < 0) {
-                if (r == -EBUSY)
-                        describe_unfrozen(c, path);
+        if (r < 0)
                 return r;
-        }
         r = apply(c);
         if (r < 0 && c->already)
                 return r;
@@ -193,9 +245,7 @@ static int remove_mounted(struct sfs_change *c, const char *path)
                 return -EBUSY;
         }
         keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        r = sfs_attach_unmount(c->sfs->attach, c->info.id, path, 0);
-        if (r == -EBUSY)
-                describe_in_use(c, path);
+        r = unmount_idle(c, path);
         if (r == -EINVAL) {
                 c->mounted = false; /* unmounted by somebody else */
                 r = apply_bare(c);

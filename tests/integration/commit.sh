@@ -216,6 +216,46 @@ in_use "rmdir with a writer" active/gone write "$MNT/active/gone/fs/f" gone
 in_use "rmdir with a reader" active/gone read "$MNT/active/gone/fs/f" gone
 in_use "rmdir with a working directory inside" active/gone cwd "$MNT/active/gone/fs" gone
 works "it is still writable" create "$MNT/active/gone/fs/new"
+# A message that nobody has read holds a file open, and is nobody's: in_a_message PATH SECONDS
+in_a_message() {
+    exec python3 - "$1" "$2" "$BASE/passed" <<'END'
+import os, socket, sys, time
+a, b = socket.socketpair()
+fd = os.open(sys.argv[1], os.O_RDWR)
+socket.send_fds(a, [b"x"], [fd])
+os.close(fd)
+open(sys.argv[3], "w").close()
+time.sleep(float(sys.argv[2]))
+a.close()
+b.close()
+END
+}
+# beside SECONDS CMD…: CMD beside such a file
+beside() {
+    rm -f "$BASE/passed"
+    spawn in_a_message "$MNT/active/gone/fs/keep" "$1"
+    shift
+    until [ -e "$BASE/passed" ]; do sleep 0.002; done
+    t "$@"
+}
+short() {
+    for _ in 1 2 3; do
+        ! beside 0.1 "$HELPERS/syscall" "$@" || return 0
+        wait "$SPAWNED"
+    done
+    return 1
+}
+nok "rmdir with what nobody is found to have" beside 60 rmdir "$MNT/active/gone"
+logged "the log says so" rmdir active/gone EBUSY "in use: by the kernel"
+nok "commit with it" t mv "$MNT/active/gone" "$MNT/snapshots/gone"
+logged "the log says so" rename active/gone EBUSY "open for writing: by the kernel"
+unspawn "$SPAWNED"
+ok "what ends at once is waited for: commit" short rename "$MNT/active/gone" "$MNT/snapshots/gone"
+works "prepare again" mkdir "$MNT/active/gone@gone"
+ok "what ends at once is waited for: rmdir" short rmdir "$MNT/active/gone"
+works "and its parent goes" rmdir "$MNT/snapshots/gone"
+
+begin gone
 t mount --bind "$MNT/active/gone/fs" "$BASE/target"
 fails "rmdir with a bind mount of it elsewhere" EBUSY rmdir "$MNT/active/gone"
 is "the files are there" "$(t cat "$MNT/active/gone/fs/keep")" "keep gone"
