@@ -203,7 +203,20 @@ reap "$SPAWNED"
 is "when the writer gives up, all is as before" "$(digest "$MNT/active/no/fs")" "$(digest "$MNT/snapshots/base/fs")"
 is "and the layer comes in" "$(import "$BASE/child.tar" no)" ok
 
-# ---- a writer that is killed, many at once -------------------------------
+# ---- many at one, a writer that is killed, many at once ------------------
+
+prepare one base
+pids=()
+for i in $(seq 24); do
+    import "$BASE/child.tar" one >"$BASE/one$i" &
+    pids+=($!)
+done
+for pid in "${pids[@]}"; do reap "$pid"; done
+is "of 24 who write to one at once one comes through" "$(cat "$BASE"/one* | grep -c '^ok$')" 1
+is "the others came too early or too late" "$(cat "$BASE"/one* | grep -cvE '^(ok|EBUSY|ENOTEMPTY)$')" 0
+is "none waited in vain" "$(t grep -c 'active/one.*just being' "$MNT/log")" 0
+is "the layer is whole" "$(digest "$MNT/active/one/fs")" "$(digest "$MNT/snapshots/child/fs")"
+
 
 prepare killed base
 spawn cp "$BASE/slow" "$MNT/active/killed/layer.tar"

@@ -27,7 +27,7 @@
 #   FAULTS=yes              set before new_mount: the program's system calls can be made to fail, see
 #   order CALL N ERRNO      … the Nth CALL from now on ("any": of those that change something) fails with that errno
 #                           number (helpers/inject.c); hit tells whether that has happened, and ends the order
-#   hold_call CALL N CMD…   the Nth CALL waits for let_go; returns when CMD, in the background as $HELD, has come there
+#   hold_call CALL N CMD…   … waits for let_go, which is for all that wait; returns when CMD, in the background as $HELD, has come there
 #
 # Tools
 #   t CMD…                  CMD under the anti-hang time limit (60 s); use it for all that touches a mount

@@ -176,4 +176,27 @@ stop_program
 start_program
 in_order() { "$STRATAFS" --check "$STORE" >/dev/null; }
 ok "the next start writes it anew" wait_until 20 in_order
+stop_program
+
+# ---- more readers than there is place for --------------------------------
+
+FAULTS=yes
+new_mount fingerprint=on
+prepare base
+fill "$MNT/active/base/fs"
+commit base
+readers=()
+for i in 1 2; do
+    hold_call getdents64 1 cp "$MNT/snapshots/base/verify" "$BASE/said$i"
+    readers+=("$HELD")
+done
+spawn cat "$MNT/snapshots/base/verify"
+sleep 0.3
+kill -TERM "$SPAWNED"
+over() { ! kill -0 "$SPAWNED" 2>/dev/null; }
+ok "one that waits for the others is ended by a signal" wait_until 20 over
+let_go
+for pid in "${readers[@]}"; do wait "$pid"; done
+is "the others have their answers" "$(cat "$BASE/said1" "$BASE/said2")" $'ok\nok'
+is "and there is another for the next one" "$(verify base)" ok
 done_testing

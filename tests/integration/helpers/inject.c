@@ -5,10 +5,10 @@
  *     inject CONTROL PROGRAM ARG...
  *
  * Whoever puts a file CONTROL in place (by rename) with the line "CALL N ERRNO" makes the program's Nth CALL from then
- * on fail with that errno number, once; CALL "any" counts all calls but unlinkat. When that happens CONTROL.hit
- * appears, with the call's name. Ends with the program's exit status. ERRNO 0 kills the program instead, just before
- * the call is carried out; then that is CONTROL.hit too. CALL "change" counts all calls. ERRNO -1 holds the call, of
- * that thread alone, until there is a file CONTROL.go.
+ * on fail with that errno number, once; CALL "any" counts all calls that change something but unlinkat. When that
+ * happens CONTROL.hit appears, with the call's name. Ends with the program's exit status. ERRNO 0 kills the program
+ * instead, just before the call is carried out; then that is CONTROL.hit too. CALL "change" counts all that change
+ * something. ERRNO -1 holds the call, of that thread alone, until there is a file CONTROL.go.
  *
  * It works by a seccomp filter that hands the calls in question to this process (seccomp_unotify(2)), so that it
  * is the same for every build of the program.
@@ -48,6 +48,7 @@ static const struct call {
         { "fdatasync", SYS_fdatasync }, { "syncfs", SYS_syncfs },       { "utimensat", SYS_utimensat },
         { "mount", SYS_mount },         { "fsopen", SYS_fsopen },       { "fspick", SYS_fspick },
         { "fsconfig", SYS_fsconfig },   { "fsmount", SYS_fsmount },     { "move_mount", SYS_move_mount },
+        { "getdents64", SYS_getdents64 }, /* changes nothing */
         { "openat", SYS_openat }, /* with O_CREAT only; the last, see install() */
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
@@ -146,35 +147,40 @@ static int wanted(const struct order *order, const char *name)
         if (order->n == 0)
                 return 0;
         if (strcmp(order->call, "change") == 0)
-                return 1;
-        return strcmp(order->call, "any") == 0 ? strcmp(name, "unlinkat") != 0 : strcmp(order->call, name) == 0;
+                return strcmp(name, "getdents64") != 0;
+        if (strcmp(order->call, "any") == 0)
+                return strcmp(name, "unlinkat") != 0 && strcmp(name, "getdents64") != 0;
+        return strcmp(order->call, name) == 0;
 }
 
-/* Lets the call ID go on if there is CONTROL.go; false if it is to wait */
-static bool let_go(int listener, const char *control, uint64_t id)
+/* The calls that are held */
+static uint64_t held[16];
+static size_t n_held;
+
+static void let_go(int listener, const char *control)
 {
-        struct seccomp_notif_resp resp = { .id = id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
         char path[4096];
 
         snprintf(path, sizeof(path), "%s.go", control);
         if (unlink(path) < 0)
-                return false;
-        ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
-        return true;
+                return;
+        while (n_held > 0) {
+                struct seccomp_notif_resp resp = { .id = held[--n_held], .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
+                ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+        }
 }
 
 static void supervise(int listener, const char *control, pid_t pid)
 {
         struct order order = { .n = 0 };
         struct pollfd p = { .fd = listener, .events = POLLIN };
-        uint64_t held = 0;
 
-        while (poll(&p, 1, held ? 10 : -1) >= 0 || errno == EINTR) {
+        while (poll(&p, 1, n_held ? 10 : -1) >= 0 || errno == EINTR) {
                 struct seccomp_notif req = { 0 };
                 struct seccomp_notif_resp resp = { .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
 
-                if (held && let_go(listener, control, held))
-                        held = 0;
+                if (n_held)
+                        let_go(listener, control);
                 if (p.revents & (POLLHUP | POLLERR))
                         return;
                 if (!(p.revents & POLLIN))
@@ -184,15 +190,16 @@ static void supervise(int listener, const char *control, pid_t pid)
                 take_order(control, &order);
                 const char *name = call_name(req.data.nr);
                 if (wanted(&order, name) && --order.n == 0) {
-                        if (order.error < 0)
-                                held = req.id;
+                        bool hold = order.error < 0 && n_held < sizeof(held) / sizeof(*held);
+                        if (hold)
+                                held[n_held++] = req.id;
+                        tell_hit(control, name);
+                        if (hold)
+                                continue;
                         resp.flags = 0;
                         resp.error = -order.error;
-                        tell_hit(control, name);
                         if (!order.error)
                                 kill(pid, SIGKILL);
-                        if (held == req.id)
-                                continue;
                 }
                 resp.id = req.id;
                 ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
