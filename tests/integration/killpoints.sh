@@ -28,6 +28,8 @@ program_pid() { pgrep -P "$PID" | head -n 1; }
 # A look at a store in use takes its time when it finds something: not before the sweep is through
 in_order() { wait_until 20 settled && "$STRATAFS" --check "$STORE" >"$BASE/check.out" 2>&1; }
 
+killed_or_settled() { [ -e "$BASE/order.hit" ] || settled; }
+
 # The dead mount and what hangs below it goes; what the kill left on the disk stays
 clear_away() {
     reap "$PID"
@@ -58,6 +60,7 @@ points() {
         else
             order change "$n" 0
             got=$(errno "$@")
+            wait_until 20 killed_or_settled # what it leaves to be done after the answer is counted as well
         fi
         if ! hit; then break; fi
         where="call $n, $(cat "$BASE/order.hit")"

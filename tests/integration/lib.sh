@@ -259,9 +259,9 @@ order() {
 }
 
 hit() {
-    [ ! -e "$BASE/order.hit" ] || return 0
-    order any 0 0
-    return 1
+    echo any 0 0 >"$BASE/order.new"
+    mv "$BASE/order.new" "$BASE/order" # from here on nothing happens any more
+    [ -e "$BASE/order.hit" ]
 }
 
 hold_call() {
