@@ -28,6 +28,7 @@
 enum call_class {
         CALL_PLAIN,
         CALL_FILE,   /* the first argument is a descriptor: counts only if that is a file or a directory */
+        CALL_SYNC,   /* the same, and who asked for the operation has to be told that it failed */
         CALL_MEMORY, /* fails with ENOMEM, whatever is asked for */
         CALL_THREAD,
 };
@@ -63,8 +64,7 @@ unsigned long inject_seen(struct inject *x);
 /* Ends the order. What was hit, in words, or NULL; *SEEN is how many calls counted. Valid until the next order. */
 const char *inject_end(struct inject *x, unsigned long *seen);
 
-/* True if the call that was hit is one that fails with ENOMEM or EAGAIN, whatever it is told to. */
-bool inject_is_memory(struct inject *x);
+enum call_class inject_class(struct inject *x); /* of the call that was hit */
 
 /* The program has ended. */
 void inject_free(struct inject *x);

@@ -36,7 +36,8 @@ struct inject {
         unsigned long seen;
         int error;
         bool background;
-        bool hit, memory;
+        bool hit;
+        enum call_class class; /* of the one that was hit */
         unsigned scans;
         char what[PATH_MAX + 64];
 };
@@ -110,7 +111,7 @@ static bool counts(struct inject *x, const struct seccomp_notif *req, const stru
         if (call->class == CALL_MEMORY || call->class == CALL_THREAD) {
                 if (x->error != ENOMEM || x->sanitized)
                         return false;
-        } else if (call->class == CALL_FILE) {
+        } else if (call->class == CALL_FILE || call->class == CALL_SYNC) {
                 if ((int)req->data.args[0] <= STDERR_FILENO ||
                     !read_fd(req, (int)req->data.args[0], where, sizeof(where)) || where[0] != '/' ||
                     strncmp(where, "/dev/", 5) == 0 || strncmp(where, "/memfd:", 7) == 0)
@@ -146,7 +147,7 @@ static int judge(struct inject *x, const struct seccomp_notif *req)
                 x->seen++;
                 if (--x->left == 0) {
                         x->hit = true;
-                        x->memory = call->class == CALL_MEMORY || call->class == CALL_THREAD;
+                        x->class = call->class;
                         ret = x->error;
                 }
         }
@@ -250,7 +251,8 @@ void inject_order(struct inject *x, unsigned long n, int error, bool background)
         x->seen = 0;
         x->error = error;
         x->background = background;
-        x->hit = x->memory = false;
+        x->hit = false;
+        x->class = CALL_PLAIN;
         x->scans = 0;
         pthread_mutex_unlock(&x->lock);
 }
@@ -275,12 +277,12 @@ unsigned long inject_seen(struct inject *x)
         return ret;
 }
 
-bool inject_is_memory(struct inject *x)
+enum call_class inject_class(struct inject *x)
 {
-        bool ret;
+        enum call_class ret;
 
         pthread_mutex_lock(&x->lock);
-        ret = x->memory;
+        ret = x->class;
         pthread_mutex_unlock(&x->lock);
         return ret;
 }

@@ -160,6 +160,12 @@ static void set_label(struct fail *x)
         must(put(x, "snapshots/base/labels/l", "old"), "a label");
 }
 
+static void set_labels(struct fail *x)
+{
+        set_label(x);
+        must(put(x, "snapshots/base/labels/m", "other"), "a label");
+}
+
 /* An import takes the mount away, so there is none. */
 static void set_import(struct fail *x)
 {
@@ -327,6 +333,7 @@ const struct op ops[] = {
         { "changed label", false, set_label, run_label, undo_label, false },
         { "removed label", false, set_label, run_unlabel, undo_label, false },
         { "renamed label", false, set_label, run_rename_label, undo_label_too, false },
+        { "label renamed over another", false, set_labels, run_rename_label, undo_label_too, false },
         { "import", false, set_import, run_import, undo_all, false },
         { "export", false, set_committed, run_export, undo_all, false },
         { "changes", false, set_mounted, run_changes, undo_all, false },

@@ -108,7 +108,9 @@ static void check_counts(struct sweep *s)
 /* The errno is the one of the call, but for what memory and threads are short of. */
 static bool is_allowed(struct sweep *s, int r)
 {
-        return r == s->error || (inject_is_memory(s->x->inject) && (r == ENOMEM || r == EAGAIN));
+        enum call_class class = inject_class(s->x->inject);
+
+        return r == s->error || ((class == CALL_MEMORY || class == CALL_THREAD) && (r == ENOMEM || r == EAGAIN));
 }
 
 static void check_failure(struct sweep *s, int r, const char *before)
@@ -132,6 +134,14 @@ static void check_failure(struct sweep *s, int r, const char *before)
                 wrong(s, "it does not work again: ", errno_name(r));
         strata_buf_free(&after);
         strata_buf_free(&lines);
+}
+
+/* What may not have reached the disk is no success; an interrupted sync is done again. */
+static void check_success(struct sweep *s)
+{
+        s->succeeded++;
+        if (!s->op->background && s->error != EINTR && inject_class(s->x->inject) == CALL_SYNC)
+                wrong(s, "it succeeded", NULL);
 }
 
 static void check_same(struct sweep *s, const struct strata_buf *want, const char *what)
@@ -176,7 +186,7 @@ static bool point(struct sweep *s)
         if (r && hit)
                 check_failure(s, r, before.data);
         else if (hit)
-                s->succeeded++;
+                check_success(s);
         if (hit && x->tell)
                 diag("%s: %s, %s", s->where, s->hit, r ? errno_name(r) : "succeeds");
         if (r && !hit)

@@ -269,6 +269,7 @@ hold_call() {
     order "$1" "$2" -1
     shift 2
     spawn "$@"
+    # shellcheck disable=SC2034 # for those who call this
     HELD=$SPAWNED
     wait_until 20 test -e "$BASE/order.hit" || bail "$* does not come to the call that it is to be held at"
 }

@@ -38,18 +38,18 @@ static const struct call {
         int nr;
 } calls[] = {
 #ifdef SYS_mkdir
-        { "mkdir", SYS_mkdir },         { "rename", SYS_rename },       { "symlink", SYS_symlink },
+        { "mkdir", SYS_mkdir },           { "rename", SYS_rename },       { "symlink", SYS_symlink },
 #endif
 #ifdef SYS_renameat
         { "renameat", SYS_renameat },
 #endif
-        { "mkdirat", SYS_mkdirat },     { "symlinkat", SYS_symlinkat }, { "renameat2", SYS_renameat2 },
-        { "linkat", SYS_linkat },       { "unlinkat", SYS_unlinkat },   { "fsync", SYS_fsync },
-        { "fdatasync", SYS_fdatasync }, { "syncfs", SYS_syncfs },       { "utimensat", SYS_utimensat },
-        { "mount", SYS_mount },         { "fsopen", SYS_fsopen },       { "fspick", SYS_fspick },
-        { "fsconfig", SYS_fsconfig },   { "fsmount", SYS_fsmount },     { "move_mount", SYS_move_mount },
-        { "getdents64", SYS_getdents64 }, /* changes nothing */
-        { "openat", SYS_openat }, /* with O_CREAT only; the last, see install() */
+        { "mkdirat", SYS_mkdirat },       { "symlinkat", SYS_symlinkat }, { "renameat2", SYS_renameat2 },
+        { "linkat", SYS_linkat },         { "unlinkat", SYS_unlinkat },   { "fsync", SYS_fsync },
+        { "fdatasync", SYS_fdatasync },   { "syncfs", SYS_syncfs },       { "utimensat", SYS_utimensat },
+        { "mount", SYS_mount },           { "fsopen", SYS_fsopen },       { "fspick", SYS_fspick },
+        { "fsconfig", SYS_fsconfig },     { "fsmount", SYS_fsmount },     { "move_mount", SYS_move_mount },
+        { "getdents64", SYS_getdents64 }, { "openat", SYS_openat }, /* openat with O_CREAT only; the last, see install()
+                                                                     */
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
 
