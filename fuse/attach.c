@@ -12,6 +12,12 @@
 
 #define CLAIM_SECONDS 10 /* how long a commit or removal waits for a mount under way */
 
+/* Most likely mounted: so what is said of the way there may be valid for good. */
+static bool is_in_place(const struct sfs_live *e)
+{
+        return (e->state == SFS_MOUNTED || (e->state == SFS_MOUNTING && e->looking)) && !e->suspect;
+}
+
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id)
 {
         struct sfs_live *e;
@@ -19,7 +25,7 @@ double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id)
 
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, id);
-        ret = !e || (e->state == SFS_MOUNTED && !e->suspect) ? SFS_FOREVER : 0;
+        ret = !e || is_in_place(e) ? SFS_FOREVER : 0;
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
@@ -43,8 +49,8 @@ void sfs_attach_arm(struct sfs_attach *a, uint64_t id)
 
 /* ---- requests ---- */
 
-/* One of our own threads: it is shown the bare directory, to mount there. */
-static int look_inside(struct sfs_attach *a, uint64_t id)
+/* One of our own threads: it is shown the bare directory, to mount there, or what is mounted there. */
+static int look_inside(struct sfs_attach *a, uint64_t id, double *timeout)
 {
         struct sfs_live *e;
 
@@ -52,6 +58,7 @@ static int look_inside(struct sfs_attach *a, uint64_t id)
         e = sfs_live_get(a, id);
         if (e)
                 sfs_live_known(a, e);
+        *timeout = e && is_in_place(e) ? SFS_FOREVER : 0;
         pthread_mutex_unlock(&a->lock);
         return e ? 0 : -ENOMEM;
 }
@@ -78,7 +85,7 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
 
         *timeout = 0;
         if (sfs_pool_is_walker(a->sfs->pool, tid))
-                return look_inside(a, id);
+                return look_inside(a, id, timeout);
         p = malloc(sizeof(*p));
         pthread_mutex_lock(&a->lock);
         known = known || sfs_keep_is_known(a->sfs->keep, id);

@@ -188,7 +188,12 @@ static void forget_stale(struct sfs_attach *a)
         pthread_mutex_unlock(&a->lock);
 }
 
-/* Looks once more at what was mounted a second ago: attach_mount.c, settle() tells how it may have been lost. */
+/*
+ * Looks once more at what was mounted, or let go by a claim, a second ago. It may have been lost: attach_mount.c,
+ * settle(). And by that walk the way there becomes valid for good, if nobody has walked it since: of two answers that
+ * crossed, the kernel keeps the one that was asked for first, and that may have carried no validity. What is not valid
+ * can't be walked once the program is killed, and a mount that is in use then not be taken over: inherit.c.
+ */
 static void look_again(struct sfs_attach *a)
 {
         time_t now = sfs_live_now();

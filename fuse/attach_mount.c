@@ -267,7 +267,6 @@ static void done_mount(struct sfs_job *job)
                 e->suspect = false;
                 if (m->result == 0) {
                         e->dev = m->dev ? m->dev : e->dev;
-                        e->fresh = !m->is_look;
                         e->expires = m->expires;
                         e->idle_mark = false;
                         e->next_try = now + a->sfs->expire;

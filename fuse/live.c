@@ -84,6 +84,9 @@ void sfs_live_drop(struct sfs_attach *a, struct sfs_live *e)
 
 void sfs_live_set(struct sfs_attach *a, struct sfs_live *e, enum sfs_state state)
 {
+        /* A look between the two tries of a release would take the kernel's mark away. */
+        e->fresh = state == SFS_MOUNTED && !(e->state == SFS_MOUNTING && e->looking) &&
+                   !(e->state == SFS_RELEASING && e->idle_mark);
         e->state = state;
         e->suspect = e->suspect && state != SFS_BARE;
         e->since = sfs_live_now();

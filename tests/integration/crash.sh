@@ -213,6 +213,9 @@ for how in killed unmounted; do
     holder=$SPAWNED
     ok "$how: somebody writes to it" wait_until 50 test -s "$MNT/active/on/fs/file"
     if [ "$how" = killed ]; then
+        # From then on the kernel would ask about the way there, which nobody walks again
+        fails "$how: with it open for writing it can't be committed" EBUSY rename "$MNT/active/on" "$MNT/snapshots/on"
+        sleep 3
         kill_only
         back "$how" 1
         reason='open for writing'
