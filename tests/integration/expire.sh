@@ -16,7 +16,9 @@ released() {
 
 view() { t mkdir "$MNT/views/$1@${2:-base}"; }
 use() { t cat "$MNT/$1/fs/f"; }
-attached() { ok "$1" mounted "$MNT/$2/fs"; }
+attached() {
+    ok "$1" mounted "$MNT/$2/fs" || diag "$(tail -n 3 "$MNT/log"; grep -e ^attached -e mount "$MNT/metrics"; grep -F "$MNT" /proc/self/mountinfo)"
+}
 
 # Two full sweeps have passed when a view that was touched now has been released twice
 tick_tock() {
@@ -130,8 +132,8 @@ ok "no other overlay than that of the active snapshot is left" test "$(overlays)
 new_mount expire=0
 snapshot base
 view v
-use views/v >/dev/null
-use snapshots/base >/dev/null
+is "expire=0: a view reads" "$(use views/v)" base
+is "expire=0: a snapshot reads" "$(use snapshots/base)" base
 sleep 4
 attached "expire=0: a view is not released" views/v
 attached "expire=0: nor a snapshot" snapshots/base
@@ -139,7 +141,7 @@ attached "expire=0: nor a snapshot" snapshots/base
 new_mount
 snapshot base
 view v
-use views/v >/dev/null
+is "by default a view reads" "$(use views/v)" base
 sleep 4
 attached "by default an idle view stays for more than a moment" views/v
 
