@@ -305,13 +305,17 @@ static void check_format(struct strata *s, struct strata_check *c, const void *w
         strata_check_tell(c, r, EUCLEAN, "format", "a bit of it is wrong");
 }
 
-/* Without its folders there is nothing to look at: -EUCLEAN then. */
+/* Without its folders there is nothing to look at: -EUCLEAN then, or why one that is there can't be opened. */
 static int check_folder(struct strata *s, struct strata_check *c, const char *name, int *fd)
 {
         int r = STRATA_CHECK_LEFT;
 
+        if (*fd < 0)
+                *fd = openat(s->root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (*fd >= 0)
                 return 0;
+        if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+                return -errno;
         if (strata_check_wants(c, STRATA_CHECK_DAMAGE)) {
                 r = mkdirat(s->root_fd, name, 0700) < 0 ? -errno : 0;
                 if (r == 0)
@@ -323,16 +327,28 @@ static int check_folder(struct strata *s, struct strata_check *c, const char *na
 
 static int check_folders(struct strata *s, struct strata_check *c)
 {
-        cleanup_fd int empty = openat(s->root_fd, "empty", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        int r = 0;
+        cleanup_fd int empty = -1;
+        const struct {
+                const char *name;
+                int *fd;
+        } folders[] = {
+                { "active", &s->kind_fd[STRATA_ACTIVE] },
+                { "views", &s->kind_fd[STRATA_VIEW] },
+                { "snapshots", &s->kind_fd[STRATA_COMMITTED] },
+                { "trash", &s->trash_fd },
+                { "layers", &s->layers_fd },
+        };
+        int ret = check_folder(s, c, "empty", &empty);
 
-        (void)check_folder(s, c, "empty", &empty);
-        for (int kind = 0; kind < STRATA_KINDS; kind++)
-                if (check_folder(s, c, strata_kind_folder(kind), &s->kind_fd[kind]) < 0)
-                        r = -EUCLEAN;
-        if (check_folder(s, c, "trash", &s->trash_fd) < 0 || check_folder(s, c, "layers", &s->layers_fd) < 0)
-                r = -EUCLEAN;
-        return r;
+        if (ret == -EUCLEAN)
+                ret = 0; /* the others can be looked at all the same */
+        for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
+                int r = check_folder(s, c, folders[i].name, folders[i].fd);
+
+                if (r < 0 && (ret == 0 || r != -EUCLEAN))
+                        ret = r;
+        }
+        return ret;
 }
 
 /* Layers first: a damaged link is known by the layer that misses it. */
@@ -342,7 +358,7 @@ int strata_check_run(struct strata *s, struct strata_check *c)
         int r = check_folders(s, c);
 
         if (r < 0)
-                return 0; /* told of */
+                return r == -EUCLEAN ? 0 : r; /* that was told of */
         strata_check_steady(s, c, check_top, NULL);
         if (c->mode != STRATA_CHECK_SWEEP)
                 strata_check_steady(s, c, check_format, NULL);

@@ -140,11 +140,20 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
 static void check_usage(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
 {
         struct strata_info info = { .id = l->rec->id, .kind = STRATA_COMMITTED };
+        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
         struct strata_usage usage;
-        int r = STRATA_CHECK_LEFT;
+        int r = STRATA_CHECK_LEFT, error;
 
         if (strata_usage_known(s, &info, &usage))
                 return;
+        error = strata_io_read_at(dirfd, "usage", 256, &text);
+        if (error == -ENOENT)
+                return;
+        if (error < 0 && error != -EFBIG && error != -ELOOP) {
+                (void)strata_check_wants(c, STRATA_CHECK_CRASH);
+                strata_check_tell(c, r, error, path, "it can't be examined: %s", strerror(-error));
+                return;
+        }
         if (strata_check_wants(c, STRATA_CHECK_CRASH))
                 r = unlinkat(dirfd, "usage", 0) < 0 ? -errno : 0;
         strata_check_tell(c, r, EUCLEAN, path, "its checksum is wrong; it is counted anew when asked for");

@@ -55,6 +55,20 @@ cat "$MNT/snapshots/mid/usage" "$MNT/snapshots/base/usage" >/dev/null
 examine
 is "in use: clean" "$STATUS" 0
 like "in use: says so" "$OUTPUT" "the store is in use"
+# With too few descriptors it can't read all, and says so: what was not looked at is not called clean
+unread=0 wrong=''
+for n in {4..24}; do
+    STATUS=0
+    OUTPUT=$(ulimit -n "$n" && timeout -k 5 60 "$STRATAFS" --check "$STORE" 2>&1) || STATUS=$?
+    case $STATUS:$OUTPUT in
+    0:*) ;;
+    8:*"can't read all of"*) unread=$((unread + 1)) ;;
+    8:* | 127:*) ;; # it could not even open the store, or be run
+    *) ! grep '^found: ' <<<"$OUTPUT" | grep -qv "it can't be examined" || wrong+="$n: $OUTPUT" ;;
+    esac
+done
+ok "too few descriptors: what was not looked at is not called clean ($unread times)" test "$unread" -ge 1
+is "too few descriptors: nor damaged" "$wrong" ""
 examine --repair
 is "in use: no repair" "$STATUS" 8
 like "in use: why" "$OUTPUT" "in use"

@@ -281,4 +281,17 @@ exec 8>&-
 start_program
 is "what was written later is there" "$(tail -n 1 "$MNT/active/k/fs/file")" textlate
 isnt "another process serves" "$PID" "$PLAIN"
+stop_program
+
+# All that changes something is refused, by way of each fs/ as well
+start_program ro
+fails "-o ro: no mkdir" EROFS mkdir "$MNT/active/other"
+fails "-o ro: no commit" EROFS rename "$MNT/active/k" "$MNT/snapshots/k"
+fails "-o ro: no label" EROFS create "$MNT/active/k/labels/l"
+fails "-o ro: no new file below fs/" EROFS create "$MNT/active/k/fs/new"
+fails "-o ro: no change of one" EROFS write "$MNT/active/k/fs/file" text
+is "-o ro: files are read" "$(tail -n 1 "$MNT/active/k/fs/file")" textlate
+stop_program
+start_program ""
+works "without it they are written" create "$MNT/active/k/fs/new"
 done_testing
