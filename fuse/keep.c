@@ -114,7 +114,7 @@ unsigned sfs_keep_dead_walkers(struct sfs_keep *k, pid_t *tids, unsigned max)
 
 struct sfs_note *sfs_keep_note(struct sfs_keep *k, enum sfs_note_op op)
 {
-        for (unsigned i = 0; k && i < SFS_KEEP_NOTES; i++) {
+        for (unsigned i = op == SFS_NOTE_LOOKUP ? SFS_KEEP_NOTES_VERBS : 0; k && i < SFS_KEEP_NOTES; i++) {
                 uint_fast64_t free = 0;
 
                 if (!atomic_compare_exchange_strong(&k->notes[i].unique, &free, FILLING))

@@ -23,6 +23,7 @@
 #define SFS_KEEP_INIT 1024
 #define SFS_KEEP_WALKERS 1024
 #define SFS_KEEP_NOTES 256
+#define SFS_KEEP_NOTES_VERBS 64 /* of these not for LOOKUPs, of which any number may be kept at once */
 #define SFS_KEEP_TICKETS 1024
 #define SFS_KEEP_KNOWN 16384
 #define SFS_KEEP_LABELS 16384

@@ -132,10 +132,11 @@ void sfs_live_asked(struct sfs_live *e, pid_t tid)
 void sfs_live_park(struct sfs_live *e, struct sfs_parked *p, fuse_req_t req, bool lookup)
 {
         p->req = req;
+        p->unique = sfs_loop_unique();
         p->since = sfs_live_now();
         p->lookup = lookup;
         p->note = lookup ? sfs_keep_note(sfs_of(req)->keep, SFS_NOTE_LOOKUP) : NULL;
-        sfs_keep_publish(p->note, sfs_loop_unique());
+        sfs_keep_publish(p->note, p->unique);
         p->next = e->parked;
         e->parked = p;
 }
@@ -162,6 +163,7 @@ void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error)
 {
         while (list) {
                 struct sfs_parked *p = list;
+                struct sfs_loop_at before = sfs_loop_turn_to((struct sfs_loop_at){ .unique = p->unique });
 
                 list = p->next;
                 if (error)
@@ -170,6 +172,7 @@ void sfs_live_answer(struct sfs_parked *list, uint64_t id, int error)
                         sfs_op_lookup(p->req, sfs_node(id, SFS_SLOT_ENTRY), "fs");
                 else
                         sfs_attr_reply(p->req, sfs_node(id, SFS_SLOT_ENTRY));
+                sfs_loop_turn_to(before);
                 sfs_keep_end(p->note);
                 free(p);
         }

@@ -26,6 +26,7 @@ enum sfs_state {
 /* A request that waits until it is settled what is there. */
 struct sfs_parked {
         fuse_req_t req;
+        uint64_t unique; /* its number */
         time_t since;
         bool lookup;           /* of `fs`, not a GETATTR of the entry */
         struct sfs_note *note; /* of a LOOKUP: for the next worker, or NULL */

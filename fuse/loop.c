@@ -26,10 +26,7 @@
 #define UNIQUE_RESEND (UINT64_C(1) << 63)
 
 /* What this thread is at. Per thread, as libfuse hands no place for it through to the handlers. */
-static _Thread_local struct {
-        uint64_t unique;
-        bool resent;
-} current;
+static _Thread_local struct sfs_loop_at current;
 
 uint64_t sfs_loop_unique(void)
 {
@@ -39,6 +36,14 @@ uint64_t sfs_loop_unique(void)
 bool sfs_loop_resent(void)
 {
         return current.resent;
+}
+
+struct sfs_loop_at sfs_loop_turn_to(struct sfs_loop_at at)
+{
+        struct sfs_loop_at before = current;
+
+        current = at;
+        return before;
 }
 
 int sfs_loop_resend(int fd)
@@ -84,8 +89,7 @@ static void process(struct sfs *sfs, struct fuse_buf *buf)
                 current.resent = in->unique & UNIQUE_RESEND;
         }
         fuse_session_process_buf(sfs->se, buf);
-        current.unique = 0;
-        current.resent = false;
+        current = (struct sfs_loop_at){ 0 };
 }
 
 /* A request received before the loop ran. */

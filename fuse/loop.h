@@ -32,6 +32,14 @@ uint64_t sfs_loop_unique(void);
 /* True if that request was handed out before, to a worker that died before it answered. */
 bool sfs_loop_resent(void);
 
+struct sfs_loop_at {
+        uint64_t unique;
+        bool resent;
+};
+
+/* From here on this thread is at AT, a request that was kept. Returns what it was at before, to be turned to after. */
+struct sfs_loop_at sfs_loop_turn_to(struct sfs_loop_at at);
+
 /* Asks the kernel to hand out again what is not answered. -EINVAL before Linux 6.9, which can't. */
 int sfs_loop_resend(int fd);
 

@@ -157,6 +157,9 @@ struct tidy_job {
         struct sfs_job job; /* first */
         struct sfs *sfs;
         struct sfs_note *note;
+        bool claimed; /* so that a commit of now is not thawed */
+        dev_t dev;    /* of what is mounted there in the end; 0: nothing */
+        bool expires;
 };
 
 /* True if the kernel still has the entry of N under its old name, not another one. */
@@ -184,24 +187,37 @@ static void run_tidy(struct sfs_job *job)
             !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
             strata_mount_is_attached(path, &dev) <= 0)
                 return;
-        if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
-                (void)strata_mount_thaw(s, path);
-        } else if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
+        if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
                 strata_mount_committed(s, n->id, false);
+                return;
         }
+        if (info.kind == STRATA_ACTIVE && !s->config.read_only)
+                (void)strata_mount_thaw(s, path);
+        t->dev = dev;
+        t->expires = info.kind != STRATA_ACTIVE;
 }
 
 static void done_tidy(struct sfs_job *job)
 {
         struct tidy_job *t = (struct tidy_job *)job;
+        struct sfs_attach *a = t->sfs->attach;
+        uint64_t id = t->note->id;
 
         sfs_keep_end(t->note);
+        if (t->claimed)
+                sfs_attach_release(a, id, false);
+        if (t->dev)
+                sfs_attach_found(a, id, t->expires, t->dev);
         free(t);
 }
 
-/* The old name is the store's again at once: if the request was answered, it may be another's by now. */
+/*
+ * The old name is the store's again at once: if the request was answered, it may be another's by now. Nothing of this
+ * worker is under way yet, so the claim is not refused, but at the end.
+ */
 static void tidy(struct sfs *sfs, struct sfs_note *n)
 {
+        enum sfs_claim claim;
         struct tidy_job *t = n->op == SFS_NOTE_COMMIT ? calloc(1, sizeof(*t)) : NULL;
 
         end_moves(sfs, (unsigned)(n - sfs->keep->notes));
@@ -211,6 +227,8 @@ static void tidy(struct sfs *sfs, struct sfs_note *n)
         }
         *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n };
         n->generation = sfs->generation;
+        claim = sfs_attach_claim(sfs->attach, n->id, false);
+        t->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
         sfs_pool_submit(sfs->pool, SFS_LANE_CHANGE, &t->job);
 }
 
