@@ -158,8 +158,7 @@ struct tidy_job {
         struct sfs *sfs;
         struct sfs_note *note;
         bool claimed; /* so that a commit of now is not thawed */
-        dev_t dev;    /* of what is mounted there in the end; 0: nothing */
-        bool expires;
+        bool mounted; /* in the end */
 };
 
 /* True if the kernel still has the entry of N under its old name, not another one. */
@@ -173,7 +172,11 @@ static bool is_entry_at(struct sfs *sfs, const struct sfs_note *n)
                stx.stx_ino == sfs_node(n->id, SFS_SLOT_ENTRY);
 }
 
-/* A commit: half-way is a frozen mount, or one that is left where the kernel still has the old name. */
+/*
+ * A commit: half-way is a frozen mount, or one that is left where the kernel still has the old name. Only what is
+ * mounted is claimed: that pins the way there, so no walk waits for a lock that a removal holds, which waits for the
+ * claim.
+ */
 static void run_tidy(struct sfs_job *job)
 {
         struct tidy_job *t = (struct tidy_job *)job;
@@ -181,43 +184,37 @@ static void run_tidy(struct sfs_job *job)
         struct sfs_note *n = t->note;
         cleanup_free char *path = NULL;
         struct strata_info info;
+        enum sfs_claim claim;
         dev_t dev;
 
         if (asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
-            !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
-            strata_mount_is_attached(path, &dev) <= 0)
+            !is_entry_at(t->sfs, n) || strata_mount_is_attached(path, &dev) <= 0)
                 return;
-        if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
-                strata_mount_committed(s, n->id, false);
+        claim = sfs_attach_claim(t->sfs->attach, n->id, true);
+        t->claimed = t->mounted = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
+        if (!t->claimed || strata_entry_info(s, n->id, &info) < 0)
                 return;
-        }
-        if (info.kind == STRATA_ACTIVE && !s->config.read_only)
+        if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
                 (void)strata_mount_thaw(s, path);
-        t->dev = dev;
-        t->expires = info.kind != STRATA_ACTIVE;
+        } else if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
+                strata_mount_committed(s, n->id, false);
+                t->mounted = false;
+        }
 }
 
 static void done_tidy(struct sfs_job *job)
 {
         struct tidy_job *t = (struct tidy_job *)job;
-        struct sfs_attach *a = t->sfs->attach;
-        uint64_t id = t->note->id;
 
-        sfs_keep_end(t->note);
         if (t->claimed)
-                sfs_attach_release(a, id, false);
-        if (t->dev)
-                sfs_attach_found(a, id, t->expires, t->dev);
+                sfs_attach_release(t->sfs->attach, t->note->id, t->mounted);
+        sfs_keep_end(t->note);
         free(t);
 }
 
-/*
- * The old name is the store's again at once: if the request was answered, it may be another's by now. Nothing of this
- * worker is under way yet, so the claim is not refused, but at the end.
- */
+/* The old name is the store's again at once: if the request was answered, it may be another's by now. */
 static void tidy(struct sfs *sfs, struct sfs_note *n)
 {
-        enum sfs_claim claim;
         struct tidy_job *t = n->op == SFS_NOTE_COMMIT ? calloc(1, sizeof(*t)) : NULL;
 
         end_moves(sfs, (unsigned)(n - sfs->keep->notes));
@@ -227,9 +224,7 @@ static void tidy(struct sfs *sfs, struct sfs_note *n)
         }
         *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n };
         n->generation = sfs->generation;
-        claim = sfs_attach_claim(sfs->attach, n->id, false);
-        t->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
-        sfs_pool_submit(sfs->pool, SFS_LANE_CHANGE, &t->job);
+        sfs_pool_submit(sfs->pool, SFS_LANE_CLAIM, &t->job);
 }
 
 void sfs_takeover_tick(struct sfs *sfs)

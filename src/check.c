@@ -52,6 +52,12 @@ void strata_check_tell(struct strata_check *c, int result, int error, const char
                 c->report(c->data, path, text, error, result == 0);
 }
 
+void strata_check_cannot_tell(struct strata_check *c, int error, const char *path)
+{
+        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+        strata_check_tell(c, STRATA_CHECK_LEFT, error, path, "it can't be examined: %s", strerror(-error));
+}
+
 /* ---- lost+found ---- */
 
 static int open_lost(struct strata *s)

@@ -130,8 +130,12 @@ static void check_label(struct strata *s, struct strata_check *c, int dirfd, con
                 strata_check_tell(c, r, 0, path, "a crash cut the setting of a label off");
         } else if (!S_ISREG(st.st_mode) || strata_name_check(name, NULL) < 0 || st.st_size >= STRATA_LABEL_FILE_MAX) {
                 strata_check_foreign(s, c, dirfd, name, path, "it is no label");
-        } else if (strata_label_get(s, l->rec->id, name, &value) == -EUCLEAN) {
-                strata_check_foreign(s, c, dirfd, name, path, "the checksum of this label is wrong");
+        } else {
+                r = strata_label_get(s, l->rec->id, name, &value);
+                if (r == -EUCLEAN)
+                        strata_check_foreign(s, c, dirfd, name, path, "the checksum of this label is wrong");
+                else if (strata_check_missed(s, r) < 0 && r != -ENOENT)
+                        strata_check_cannot_tell(c, r, path);
         }
 }
 
@@ -150,8 +154,7 @@ static void check_usage(struct strata *s, struct strata_check *c, int dirfd, con
         if (error == -ENOENT)
                 return;
         if (error < 0 && error != -EFBIG && error != -ELOOP) {
-                (void)strata_check_wants(c, STRATA_CHECK_CRASH);
-                strata_check_tell(c, r, error, path, "it can't be examined: %s", strerror(-error));
+                strata_check_cannot_tell(c, strata_check_missed(s, error), path);
                 return;
         }
         if (strata_check_wants(c, STRATA_CHECK_CRASH))

@@ -197,13 +197,6 @@ static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
         (void)unlinkat(s->layers_fd, path, 0);
 }
 
-/* Nothing is done to what can't be looked at: it may be as it should. */
-static void cannot_tell(struct strata_check *c, int error, const char *path)
-{
-        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
-        strata_check_tell(c, STRATA_CHECK_LEFT, error, path, "it can't be examined: %s", strerror(-error));
-}
-
 /* A layer with a record in order that nothing leads to at the places it names. NAMES is held. */
 static void check_unlinked(struct strata *s, struct strata_check *c, const struct strata_record *rec)
 {
@@ -221,7 +214,7 @@ static void check_unlinked(struct strata *s, struct strata_check *c, const struc
         }
         found = strata_check_find_link(s, rec->id, &stray);
         if (found < 0) {
-                cannot_tell(c, found, path);
+                strata_check_cannot_tell(c, found, path);
                 return;
         }
         if (found) {
@@ -272,7 +265,7 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
 
         layer_path(id, "", path);
         if (r < 0) {
-                cannot_tell(c, r, path);
+                strata_check_cannot_tell(c, r, path);
                 return;
         }
         if (r == 0) {
@@ -372,13 +365,13 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         else if (r == 0 && linked == 0)
                 check_unlinked(s, c, &rec);
         else if (r == 0 && linked < 0)
-                cannot_tell(c, linked, path);
+                strata_check_cannot_tell(c, linked, path);
         else if (r == -ENOENT && !strata_check_layer_exists(s, id))
                 ; /* removed meanwhile */
         else if (r == -ENOENT || r == -EUCLEAN)
                 check_unreadable(s, c, id, r);
         else if (r < 0)
-                cannot_tell(c, r, path);
+                strata_check_cannot_tell(c, r, path);
         pthread_mutex_unlock(&s->names);
         if (linked > 0)
                 strata_check_contents(s, c, &rec, &place);
@@ -453,7 +446,7 @@ void strata_check_link(struct strata *s, struct strata_check *c, const void *wha
                 if (r == 0)
                         check_good_link(s, c, place, id, path);
                 else if (r != -ENOENT)
-                        cannot_tell(c, r, path);
+                        strata_check_cannot_tell(c, r, path);
                 else if (fstatat(fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
                         strata_check_foreign(s, c, fd, place->name, path, "this link does not lead to a layer");
                 pthread_mutex_unlock(&s->names);

@@ -20,6 +20,9 @@ bool strata_check_wants(struct strata_check *c, enum strata_check_cause cause);
 void strata_check_tell(struct strata_check *c, int result, int error, const char *path, const char *fmt, ...)
         __attribute__((format(printf, 5, 6)));
 
+/* Tells that PATH can't be looked at, for ERROR. Nothing is done to it: it may be as it should. */
+void strata_check_cannot_tell(struct strata_check *c, int error, const char *path);
+
 /* What strata_check_tell() takes for "not tried". */
 #define STRATA_CHECK_LEFT 1
 

@@ -48,7 +48,7 @@ static const struct call {
         { "fdatasync", SYS_fdatasync },   { "syncfs", SYS_syncfs },       { "utimensat", SYS_utimensat },
         { "mount", SYS_mount },           { "fsopen", SYS_fsopen },       { "fspick", SYS_fspick },
         { "fsconfig", SYS_fsconfig },     { "fsmount", SYS_fsmount },     { "move_mount", SYS_move_mount },
-        { "getdents64", SYS_getdents64 }, { "openat", SYS_openat }, /* see install() */
+        { "getdents64", SYS_getdents64 }, { "openat", SYS_openat }, /* the last: see install() */
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
 
