@@ -197,8 +197,12 @@ stop_program() {
 }
 
 worker() {
-    local child=
-    read -r child _ <"/proc/$PID/task/$PID/children"
+    local child children=()
+    read -r -a children <"/proc/$PID/task/$PID/children"
+    for child in "${children[@]}"; do
+        # One that has ended, and that the keeper has not waited for yet, runs no program any more
+        readlink "/proc/$child/exe" >/dev/null && break
+    done
     echo "${child:-$PID}"
 }
 
