@@ -157,6 +157,7 @@ struct tidy_job {
         struct sfs_job job; /* first */
         struct sfs *sfs;
         struct sfs_note *note;
+        uint64_t id;  /* as the note has it at first */
         bool claimed; /* so that a commit of now is not thawed */
         bool mounted; /* in the end */
 };
@@ -190,14 +191,14 @@ static void run_tidy(struct sfs_job *job)
         if (asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
             !is_entry_at(t->sfs, n) || strata_mount_is_attached(path, &dev) <= 0)
                 return;
-        claim = sfs_attach_claim(t->sfs->attach, n->id, true);
+        claim = sfs_attach_claim(t->sfs->attach, t->id, true);
         t->claimed = t->mounted = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
-        if (!t->claimed || strata_entry_info(s, n->id, &info) < 0)
+        if (!t->claimed || strata_entry_info(s, t->id, &info) < 0)
                 return;
         if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
                 (void)strata_mount_thaw(s, path);
         } else if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
-                strata_mount_committed(s, n->id, false);
+                strata_mount_committed(s, t->id, false);
                 t->mounted = false;
         }
 }
@@ -207,7 +208,7 @@ static void done_tidy(struct sfs_job *job)
         struct tidy_job *t = (struct tidy_job *)job;
 
         if (t->claimed)
-                sfs_attach_release(t->sfs->attach, t->note->id, t->mounted);
+                sfs_attach_release(t->sfs->attach, t->id, t->mounted);
         sfs_keep_end(t->note);
         free(t);
 }
@@ -222,7 +223,7 @@ static void tidy(struct sfs *sfs, struct sfs_note *n)
                 sfs_keep_end(n);
                 return;
         }
-        *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n };
+        *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n, .id = n->id };
         n->generation = sfs->generation;
         sfs_pool_submit(sfs->pool, SFS_LANE_CLAIM, &t->job);
 }

@@ -127,10 +127,11 @@ int main(int argc, char **argv)
         x.seed = getenv("STRESS_SEED") ? strtoull(getenv("STRESS_SEED"), NULL, 10) : (uint64_t)time(NULL);
         fprintf(stderr, "# replay with STRESS_SEED=%ju STRESS_SECONDS=%s STRESS_KILLS=%s\n", (uintmax_t)x.seed, argv[6],
                 argv[7]);
+        x.seconds = strtod(argv[6], NULL);
         watch_start(&x);
         if (!program_start(&x))
                 return 1;
-        run(&x, strtod(argv[6], NULL), argv[7]);
+        run(&x, x.seconds, argv[7]);
         tell_counts(&x);
         point(x.failed == 0, "model and tree agree at every quiet point, and each answer is explained");
         /* A walk that meets two changes in a row may end with it: attach.h. More of them are a fault. */

@@ -119,6 +119,7 @@ struct stress {
         struct model model;
         uint32_t next_stamp;
         const char *hang_script;
+        double seconds; /* how long the run is to be */
         atomic_ulong progress;
         double slowest; /* operation, in seconds */
         struct op slowest_op;

@@ -15,6 +15,9 @@
 /* Requests that are kept for a mount end after 30 seconds, and a claim waits 10; a sanitizer is slow. */
 #define STALL_SECONDS 120
 
+/* A run whose every step goes on, but slowly, has to tell before the test's own time is up. */
+#define OVERTIME_SECONDS 400
+
 void watch_progress(struct stress *x)
 {
         atomic_fetch_add(&x->progress, 1);
@@ -37,7 +40,8 @@ static void tell_hang(struct stress *x)
         snprintf(program, sizeof(program), "%d", x->pid);
         snprintf(worker, sizeof(worker), "%d", program_worker(x));
         snprintf(own, sizeof(own), "%d", getpid());
-        fprintf(stderr, "# nothing goes on for %d seconds: what the threads are at\n", STALL_SECONDS);
+        fprintf(stderr, "# nothing goes on for %d seconds, or it does not end: what the threads are at\n",
+                STALL_SECONDS);
         pid = fork();
         if (pid == 0) {
                 dup2(STDERR_FILENO, STDOUT_FILENO);
@@ -52,9 +56,10 @@ static void *watch_main(void *arg)
 {
         struct stress *x = arg;
         const struct timespec second = { .tv_sec = 1 };
+        const double end = watch_now() + x->seconds + OVERTIME_SECONDS;
         unsigned long last = 0;
 
-        for (int idle = 0; idle < STALL_SECONDS; idle++) {
+        for (int idle = 0; idle < STALL_SECONDS && watch_now() < end; idle++) {
                 unsigned long now = atomic_load(&x->progress);
 
                 if (now != last)
