@@ -14,7 +14,7 @@
 export STRESS_SEED
 
 # shellcheck disable=SC2154
-STRESS_HANG_SCRIPT=$top_srcdir/tests/stress/hang.sh
+STRESS_HANG_SCRIPT=$(realpath "$top_srcdir/tests/stress/hang.sh") # the program of the test goes elsewhere
 export STRESS_HANG_SCRIPT
 # shellcheck disable=SC2154
 diag=$top_builddir/tests/stress/$STRESS_SEED.diag
