@@ -157,9 +157,6 @@ struct tidy_job {
         struct sfs_job job; /* first */
         struct sfs *sfs;
         struct sfs_note *note;
-        uint64_t id;  /* as the note has it at first */
-        bool claimed; /* so that a commit of now is not thawed */
-        bool mounted; /* in the end */
 };
 
 /* True if the kernel still has the entry of N under its old name, not another one. */
@@ -173,11 +170,7 @@ static bool is_entry_at(struct sfs *sfs, const struct sfs_note *n)
                stx.stx_ino == sfs_node(n->id, SFS_SLOT_ENTRY);
 }
 
-/*
- * A commit: half-way is a frozen mount, or one that is left where the kernel still has the old name. Only what is
- * mounted is claimed: that pins the way there, so no walk waits for a lock that a removal holds, which waits for the
- * claim.
- */
+/* A commit: half-way is a frozen mount, or one that is left where the kernel still has the old name. */
 static void run_tidy(struct sfs_job *job)
 {
         struct tidy_job *t = (struct tidy_job *)job;
@@ -185,21 +178,16 @@ static void run_tidy(struct sfs_job *job)
         struct sfs_note *n = t->note;
         cleanup_free char *path = NULL;
         struct strata_info info;
-        enum sfs_claim claim;
         dev_t dev;
 
         if (asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
-            !is_entry_at(t->sfs, n) || strata_mount_is_attached(path, &dev) <= 0)
-                return;
-        claim = sfs_attach_claim(t->sfs->attach, t->id, true);
-        t->claimed = t->mounted = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
-        if (!t->claimed || strata_entry_info(s, t->id, &info) < 0)
+            !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
+            strata_mount_is_attached(path, &dev) <= 0)
                 return;
         if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
                 (void)strata_mount_thaw(s, path);
         } else if (info.kind == STRATA_COMMITTED && strata_mount_detach(path, MNT_DETACH) == 0) {
-                strata_mount_committed(s, t->id, false);
-                t->mounted = false;
+                strata_mount_committed(s, n->id, false);
         }
 }
 
@@ -207,8 +195,6 @@ static void done_tidy(struct sfs_job *job)
 {
         struct tidy_job *t = (struct tidy_job *)job;
 
-        if (t->claimed)
-                sfs_attach_release(t->sfs->attach, t->id, t->mounted);
         sfs_keep_end(t->note);
         free(t);
 }
@@ -223,9 +209,9 @@ static void tidy(struct sfs *sfs, struct sfs_note *n)
                 sfs_keep_end(n);
                 return;
         }
-        *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n, .id = n->id };
+        *t = (struct tidy_job){ .job = { run_tidy, done_tidy, NULL }, .sfs = sfs, .note = n };
         n->generation = sfs->generation;
-        sfs_pool_submit(sfs->pool, SFS_LANE_CLAIM, &t->job);
+        sfs_pool_submit(sfs->pool, SFS_LANE_CHANGE, &t->job);
 }
 
 void sfs_takeover_tick(struct sfs *sfs)
