@@ -240,7 +240,7 @@ bool sfs_attach_wants_anew(struct sfs_attach *a, pid_t tid, uint64_t id)
 
 /* ---- what was before ---- */
 
-void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev)
+void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev, bool suspect)
 {
         struct sfs_live *e;
 
@@ -252,6 +252,10 @@ void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev
                 e->expires = expires;
                 e->next_try = sfs_live_now() + a->sfs->expire;
                 sfs_live_set(a, e, SFS_MOUNTED);
+                e->suspect = suspect;
+        } else if (e && e->state == SFS_MOUNTING && !e->looking) {
+                e->looking = true; /* the job finds it there; who claims the entry before has to know of it */
+                e->suspect = suspect;
         }
         pthread_mutex_unlock(&a->lock);
 }

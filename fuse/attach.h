@@ -70,8 +70,11 @@ void sfs_attach_follow(struct sfs_attach *a, uint64_t id, pid_t tid);
 /* How long the kernel may keep the attributes of entry ID. */
 double sfs_attach_entry_timeout(struct sfs_attach *a, uint64_t id);
 
-/* What a worker before had mounted: the kernel has FS of entry ID mounted, with device DEV. */
-void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev);
+/*
+ * What a worker before had mounted: the kernel has FS of entry ID mounted, with device DEV. SUSPECT: it may be gone the
+ * next moment, so that the next touch looks.
+ */
+void sfs_attach_found(struct sfs_attach *a, uint64_t id, bool expires, dev_t dev, bool suspect);
 
 /* Thread TID was sent on another walk to entry ID by a worker before. */
 void sfs_attach_found_ticket(struct sfs_attach *a, uint64_t id, pid_t tid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unmounting: of idle views and snapshots, and of everything at the end. */
 #include "busy.h"
+#include "keep.h"
 #include "live.h"
 #include "log.h"
 #include "metrics.h"
@@ -36,7 +37,9 @@ int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int 
         if (e)
                 e->walk_anew = gettid();
         pthread_mutex_unlock(&a->lock);
+        sfs_keep_at(id);
         r = strata_mount_detach(path, flags);
+        sfs_keep_at(0);
         if (r != -EAGAIN)
                 strata_metrics_count(a->sfs->store->metrics, STRATA_VERB_UNMOUNT, start, r);
         return r;

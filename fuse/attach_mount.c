@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Mounting: the job that a first touch starts. */
+#include "keep.h"
 #include "live.h"
 #include "log.h"
 #include "metrics.h"
@@ -137,7 +138,9 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
                 return -ECANCELED;
         if (is_mounted)
                 return strata_mount_device(fd, &m->dev);
+        sfs_keep_at(m->id);
         r = attach(m, info, fd);
+        sfs_keep_at(0);
         return r == 0 && is_crowded(m) ? settle(m, entry) : r;
 }
 
@@ -200,7 +203,7 @@ static void run_mount(struct sfs_job *job)
         struct timespec start = strata_metrics_start();
         struct strata_info info = { 0 };
 
-        m->result = mount_by_name(m, &info);
+        m->result = sfs_takeover_wait(sfs, m->id) ? mount_by_name(m, &info) : -EBUSY;
         m->expires = info.kind != STRATA_ACTIVE;
         if (m->result == 0 && m->thaw && !m->expires)
                 thaw(sfs, &info);

@@ -5,6 +5,7 @@
 #include "attach.h"
 #include "busy.h"
 #include "commit.h"
+#include "keep.h"
 #include "link.h"
 #include "mount.h"
 #include "mount_watch.h"
@@ -118,13 +119,16 @@ static bool describe_unfrozen(struct sfs_change *c, const char *path)
 /* Makes it read-only, without a writer. */
 static int freeze(struct sfs_change *c, const char *path)
 {
-        int r = strata_mount_freeze(c->sfs->store, path);
+        int r;
 
+        sfs_keep_at(c->info.id);
+        r = strata_mount_freeze(c->sfs->store, path);
         for (unsigned tries = 0; r == -EBUSY; tries++) {
                 if (describe_unfrozen(c, path) || !pause_for_nobody(c, tries))
                         break;
                 r = strata_mount_freeze(c->sfs->store, path);
         }
+        sfs_keep_at(0);
         if (r == 0)
                 sfs_change_why(c, "");
         return r;

@@ -80,6 +80,9 @@ static bool exists(pid_t tgid, pid_t tid)
         return tgkill(tgid, tid, 0) == 0 || errno == EPERM;
 }
 
+/* The place of what this thread is at. Per thread, as the calls that it brackets are deep below the pool. */
+static _Thread_local atomic_uint_fast64_t *at;
+
 void sfs_keep_add_walker(struct sfs_keep *k, pid_t tid)
 {
         for (unsigned i = 0; k && i < SFS_KEEP_WALKERS; i++) {
@@ -87,11 +90,47 @@ void sfs_keep_add_walker(struct sfs_keep *k, pid_t tid)
 
                 if (old > 0 && exists(atomic_load(&k->walkers[i].tgid), old))
                         continue;
+                if (atomic_load(&k->walkers[i].at))
+                        continue;
                 if (old >= 0 && atomic_compare_exchange_strong(&k->walkers[i].tid, &old, -1)) {
                         atomic_store(&k->walkers[i].tgid, getpid());
                         atomic_store(&k->walkers[i].tid, tid);
+                        at = &k->walkers[i].at;
                         return;
                 }
+        }
+}
+
+void sfs_keep_at(uint64_t id)
+{
+        if (at)
+                atomic_store(at, id);
+}
+
+bool sfs_keep_dead_was_at(struct sfs_keep *k, uint64_t id, bool *alive)
+{
+        bool ret = false, is_alive = false;
+
+        for (unsigned i = 0; k && i < SFS_KEEP_WALKERS; i++) {
+                pid_t tgid = atomic_load(&k->walkers[i].tgid);
+
+                if (atomic_load(&k->walkers[i].at) != id || tgid == getpid())
+                        continue;
+                ret = true;
+                is_alive = is_alive || exists(tgid, atomic_load(&k->walkers[i].tid));
+        }
+        if (alive)
+                *alive = is_alive;
+        return ret;
+}
+
+void sfs_keep_dead_seen(struct sfs_keep *k, uint64_t id)
+{
+        for (unsigned i = 0; k && i < SFS_KEEP_WALKERS; i++) {
+                uint_fast64_t was = atomic_load(&k->walkers[i].at);
+
+                if (was && (was == id || !id) && atomic_load(&k->walkers[i].tgid) != getpid())
+                        atomic_store(&k->walkers[i].at, 0);
         }
 }
 

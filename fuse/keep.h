@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SFS_KEEP_VERSION 3 /* of this layout: another one can't take over */
+#define SFS_KEEP_VERSION 4 /* of this layout: another one can't take over */
 
 #define SFS_KEEP_INIT 1024
 #define SFS_KEEP_WALKERS 1024
@@ -88,6 +88,7 @@ struct sfs_keep {
         char init[SFS_KEEP_INIT];
         struct {
                 atomic_int tid, tgid;
+                atomic_uint_fast64_t at; /* the entry at whose fs/ it mounts or unmounts; 0: at none */
         } walkers[SFS_KEEP_WALKERS];
         struct {
                 atomic_uint_fast64_t id;
@@ -117,6 +118,21 @@ void sfs_keep_add_walker(struct sfs_keep *k, pid_t tid);
  * Returns how many; at most MAX.
  */
 unsigned sfs_keep_dead_walkers(struct sfs_keep *k, pid_t *tids, unsigned max);
+
+/*
+ * This walker begins to mount or unmount, or to freeze, at entry ID; 0: it is through. Such a call may come to its end
+ * after the death of its worker.
+ */
+void sfs_keep_at(uint64_t id);
+
+/*
+ * True if a walker of a dead worker was at entry ID, and nobody has looked since what came of it. *ALIVE, which may be
+ * NULL: it still is at it.
+ */
+bool sfs_keep_dead_was_at(struct sfs_keep *k, uint64_t id, bool *alive);
+
+/* What came of it was looked at; ID 0: of all that dead workers were at. */
+void sfs_keep_dead_seen(struct sfs_keep *k, uint64_t id);
 
 /* ---- operations under way ---- */
 

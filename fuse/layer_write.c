@@ -11,6 +11,7 @@
 #include "mount.h"
 #include "node.h"
 #include "show.h"
+#include "takeover.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -154,8 +155,10 @@ static void done_open(struct sfs_job *job)
 static void run_claim(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
-        enum sfs_claim claim = sfs_attach_claim_import(j->sfs->attach, j->l->info.id);
+        enum sfs_claim claim = SFS_CLAIM_BUSY;
 
+        if (sfs_takeover_wait(j->sfs, j->l->info.id))
+                claim = sfs_attach_claim_import(j->sfs->attach, j->l->info.id);
         j->mounted = claim == SFS_CLAIM_MOUNTED;
         if (claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED)
                 return;

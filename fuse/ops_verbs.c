@@ -109,8 +109,14 @@ static void run_change(struct sfs_job *job)
         struct sfs_change *c = (struct sfs_change *)job;
 
         if (!c->claimed) {
-                enum sfs_claim claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
+                enum sfs_claim claim;
 
+                if (!sfs_takeover_wait(c->sfs, c->info.id)) {
+                        sfs_change_why(c, "a thread of a worker that was killed is still mounting its fs/; try again");
+                        c->result = -EBUSY;
+                        return;
+                }
+                claim = sfs_attach_claim(c->sfs->attach, c->info.id, true);
                 if (claim == SFS_CLAIM_IMPORT) {
                         sfs_change_why(c, "a layer is just being imported into it; wait for that, or end it");
                         c->result = -EBUSY;
@@ -181,7 +187,9 @@ static void start_change(struct sfs_change *c)
         begin_move(c);
         if (c->note)
                 sfs_takeover_resume(c->sfs, c->note);
-        if (c->info.id) {
+        if (c->info.id && sfs_takeover_must_wait(c->sfs, c->info.id)) {
+                claim = SFS_CLAIM_BUSY; /* on the inner side */
+        } else if (c->info.id) {
                 claim = sfs_attach_claim(c->sfs->attach, c->info.id, false);
                 c->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
                 c->mounted = claim == SFS_CLAIM_MOUNTED;

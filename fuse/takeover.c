@@ -26,7 +26,7 @@
 #define PAUSES 200 /* of ten milliseconds */
 
 struct sfs_past {
-        bool tidied;                               /* nothing is left to look for in the tick */
+        bool tidied;                               /* nothing is left to look for in the tick; its thread only */
         pthread_mutex_t lock;                      /* protects MOVES; a leaf lock */
         struct sfs_move *moves[SFS_KEEP_NOTES][2]; /* by note: the old name, and the other one of an exchange */
 };
@@ -39,18 +39,44 @@ static bool find_entry(struct sfs *sfs, enum strata_kind kind, const char *name,
         return sfs_moves_find(sfs, kind, name, id) || strata_entry_find(sfs->store, kind, name, id) == 0;
 }
 
+struct search {
+        struct sfs *sfs;
+        bool late; /* requests are served, so that what is found may be gone the next moment */
+};
+
 static void found_mount(const struct sfs_mounted *m, void *data)
 {
-        struct sfs *sfs = data;
+        const struct search *x = data;
         uint64_t id;
 
-        if (find_entry(sfs, m->kind, m->name, &id))
-                sfs_attach_found(sfs->attach, id, m->kind != STRATA_ACTIVE, m->dev);
+        if (find_entry(x->sfs, m->kind, m->name, &id))
+                sfs_attach_found(x->sfs->attach, id, m->kind != STRATA_ACTIVE, m->dev,
+                                 x->late || sfs_takeover_must_wait(x->sfs, id));
 }
 
-static int find_mounts(struct sfs *sfs)
+static int find_mounts(struct sfs *sfs, bool late)
 {
-        return sfs_mounts_each(sfs->mnt, found_mount, sfs);
+        struct search x = { .sfs = sfs, .late = late };
+
+        return sfs_mounts_each(sfs->mnt, found_mount, &x);
+}
+
+bool sfs_takeover_must_wait(struct sfs *sfs, uint64_t id)
+{
+        return sfs->past && sfs_keep_dead_was_at(sfs->keep, id, NULL);
+}
+
+bool sfs_takeover_wait(struct sfs *sfs, uint64_t id)
+{
+        bool alive;
+
+        for (unsigned tries = 0; sfs->past && sfs_keep_dead_was_at(sfs->keep, id, &alive); tries++) {
+                if (!alive && find_mounts(sfs, true) == 0)
+                        sfs_keep_dead_seen(sfs->keep, id);
+                else if (!sfs_takeover_pause(sfs, tries))
+                        return false;
+        }
+        return true;
 }
 
 /* ---- what was under way ---- */
@@ -180,7 +206,8 @@ static void run_tidy(struct sfs_job *job)
         struct strata_info info;
         dev_t dev;
 
-        if (asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
+        if (!sfs_takeover_wait(t->sfs, n->id) ||
+            asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
             !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
             strata_mount_is_attached(path, &dev) <= 0)
                 return;
@@ -218,9 +245,9 @@ void sfs_takeover_tick(struct sfs *sfs)
 {
         if (!sfs->past || sfs->past->tidied)
                 return;
-        if (sfs_pool_bury(sfs->pool))
-                return;
-        (void)find_mounts(sfs); /* what a dead thread was still attaching */
+        if (sfs_pool_bury(sfs->pool) || find_mounts(sfs, true) < 0)
+                return; /* a dead thread may still attach something */
+        sfs_keep_dead_seen(sfs->keep, 0);
         sfs->past->tidied = true;
 }
 
@@ -232,5 +259,5 @@ void sfs_takeover_settle(struct sfs *sfs)
                 if (n)
                         tidy(sfs, n);
         }
-        (void)find_mounts(sfs); /* by the names of now, and those of renames under way */
+        (void)find_mounts(sfs, false); /* by the names of now, and those of renames under way */
 }

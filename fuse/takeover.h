@@ -30,6 +30,14 @@ void sfs_takeover_tick(struct sfs *sfs);
 bool sfs_takeover_pause(struct sfs *sfs, unsigned tries);
 
 /*
+ * True if a dead worker's thread was mounting or unmounting at the entry, and it is not known yet what came of it:
+ * then nothing may be done to it before sfs_takeover_wait(), which waits for that thread, for a moment. False if
+ * the thread still is at it. Inner side.
+ */
+bool sfs_takeover_must_wait(struct sfs *sfs, uint64_t id);
+bool sfs_takeover_wait(struct sfs *sfs, uint64_t id);
+
+/*
  * The note of the request that this thread is at: a resumed one of a dead worker (*RESUMED), or a new one, to be
  * filled and published; NULL without a keeper.
  */

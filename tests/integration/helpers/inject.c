@@ -38,16 +38,20 @@ static const struct call {
         int nr;
 } calls[] = {
 #ifdef SYS_mkdir
-        { "mkdir", SYS_mkdir },           { "rename", SYS_rename },       { "symlink", SYS_symlink },
+        { "mkdir", SYS_mkdir },           { "rename", SYS_rename },
+        { "symlink", SYS_symlink },
 #endif
 #ifdef SYS_renameat
         { "renameat", SYS_renameat },
 #endif
-        { "mkdirat", SYS_mkdirat },       { "symlinkat", SYS_symlinkat }, { "renameat2", SYS_renameat2 },
-        { "linkat", SYS_linkat },         { "unlinkat", SYS_unlinkat },   { "fsync", SYS_fsync },
-        { "fdatasync", SYS_fdatasync },   { "syncfs", SYS_syncfs },       { "utimensat", SYS_utimensat },
-        { "mount", SYS_mount },           { "fsopen", SYS_fsopen },       { "fspick", SYS_fspick },
-        { "fsconfig", SYS_fsconfig },     { "fsmount", SYS_fsmount },     { "move_mount", SYS_move_mount },
+        { "mkdirat", SYS_mkdirat },       { "symlinkat", SYS_symlinkat },
+        { "renameat2", SYS_renameat2 },   { "linkat", SYS_linkat },
+        { "unlinkat", SYS_unlinkat },     { "fsync", SYS_fsync },
+        { "fdatasync", SYS_fdatasync },   { "syncfs", SYS_syncfs },
+        { "utimensat", SYS_utimensat },   { "mount", SYS_mount },
+        { "fsopen", SYS_fsopen },         { "fspick", SYS_fspick },
+        { "fsconfig", SYS_fsconfig },     { "fsmount", SYS_fsmount },
+        { "move_mount", SYS_move_mount }, { "statfs", SYS_statfs },
         { "getdents64", SYS_getdents64 }, { "openat", SYS_openat }, /* the last: see install() */
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
@@ -141,14 +145,19 @@ static const char *call_name(int nr)
         return "?";
 }
 
+static bool only_reads(const char *name)
+{
+        return strcmp(name, "getdents64") == 0 || strcmp(name, "statfs") == 0;
+}
+
 static int wanted(const struct order *order, const char *name)
 {
         if (order->n == 0)
                 return 0;
         if (strcmp(order->call, "change") == 0)
-                return strcmp(name, "getdents64") != 0;
+                return !only_reads(name);
         if (strcmp(order->call, "any") == 0)
-                return strcmp(name, "unlinkat") != 0 && strcmp(name, "getdents64") != 0;
+                return strcmp(name, "unlinkat") != 0 && !only_reads(name);
         return strcmp(order->call, name) == 0;
 }
 
