@@ -159,6 +159,9 @@ int sfs_attach_find_pinned(struct sfs_attach *a, enum strata_kind kind, const ch
 /* To be called every second or so from an outer thread: releases idle mounts, forgets what is stale. */
 void sfs_attach_tick(struct sfs_attach *a);
 
+/* The mount of the program is gone: what is queued is to end at once, and nothing new begins. */
+void sfs_attach_stop(struct sfs_attach *a);
+
 /*
  * Refuses new mounts and claims, waits for those under way, and unmounts all there are, in-use ones lazily. Blocks;
  * from a thread that serves no request.

@@ -266,6 +266,14 @@ static void done_shutdown(struct sfs_job *job)
         pthread_mutex_unlock(&d->a->lock);
 }
 
+void sfs_attach_stop(struct sfs_attach *a)
+{
+        pthread_mutex_lock(&a->lock);
+        a->stopping = true;
+        pthread_cond_broadcast(&a->settled);
+        pthread_mutex_unlock(&a->lock);
+}
+
 void sfs_attach_shutdown(struct sfs_attach *a)
 {
         struct shutdown_job d = { .job = { run_shutdown, done_shutdown, NULL }, .a = a };

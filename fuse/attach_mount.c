@@ -35,6 +35,16 @@ static bool is_mine(struct sfs_mount_job *m)
         return ret;
 }
 
+static bool is_stopping(struct sfs_attach *a)
+{
+        bool ret;
+
+        pthread_mutex_lock(&a->lock);
+        ret = a->stopping;
+        pthread_mutex_unlock(&a->lock);
+        return ret;
+}
+
 int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *ret)
 {
         cleanup_free char *path = sfs_entry_path(sfs, info);
@@ -188,7 +198,7 @@ static int mount_by_name(struct sfs_mount_job *m, struct strata_info *info)
                         return r;
                 if (tries < NAME_TRIES)
                         continue;
-                if (!is_there || !is_mine(m))
+                if (!is_there || !is_mine(m) || is_stopping(m->a)) /* unmounted, no name is there any more */
                         return r;
                 if (tries >= NAME_TRIES + NAME_PAUSES)
                         return -ETIMEDOUT;

@@ -228,6 +228,7 @@ static int serve(struct session *x)
         r = -pthread_create(&x->control, NULL, control_main, x);
         if (r == 0) {
                 r = sfs_loop_run(&x->sfs);
+                sfs_attach_stop(x->sfs.attach);
                 atomic_store(&x->ending, true);
                 pthread_kill(x->control, SIGUSR1);
                 pthread_join(x->control, NULL);

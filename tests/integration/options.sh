@@ -250,6 +250,21 @@ ok "umount with nothing attached" umount "$MNT"
 reap "$PID"
 ended "umount" $?
 
+# A look at each new mount is due a second or two later: those of many, when all of them are just gone
+stop_program
+start_program
+t mkdir "$MNT/active/base"
+works "a base for many views" rename "$MNT/active/base" "$MNT/snapshots/base"
+for i in {1..200}; do t mkdir "$MNT/views/v$i@base"; done
+t ls "$MNT"/views/v*/fs >"$OUT"
+server=$(worker)
+kill -STOP "$server"
+sleep 2
+ok "unmounted while many looks are due" timeout 20 umount --lazy --no-canonicalize --no-mtab --internal-only "$MNT"
+kill -CONT "$server"
+reap "$PID"
+ended "that" $?
+
 # Another mount namespace with a copy of the mount keeps the connection alive, but not the program
 for sig in TERM INT; do
     for keeper in on off; do

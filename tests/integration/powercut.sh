@@ -176,6 +176,55 @@ volatile_shutdown() { # FS
     umount /proc/sys/kernel/random/boot_id
 }
 
+# quiet CMD…: all is synced, CMD is the only thing that happens, and the power goes at the moment it returns: beside a load the
+# sync that one operation lacks is mostly made by another's
+quiet() {
+    sync -f "$DISK"
+    is "$QUIET_FS, quiet: ${*//"$MNT/"/}" "$("$HELPERS/syscall" "$@")" ok
+    xfs_io -x -c shutdown "$DISK"
+    kill_program
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $QUIET_FS again"
+    start_program ''
+}
+
+quiet_shutdowns() { # FS
+    local QUIET_FS=$1
+    in_store
+    start_program ''
+    prepare quiet base
+    sync -f "$DISK" # so that nothing but the commit is to bring the contents, and their folder, to the disk
+    mkdir "$MNT/active/quiet/fs/dir"
+    echo data >"$MNT/active/quiet/fs/dir/file"
+    fallocate -l 100000 "$MNT/active/quiet/fs/grown"
+    "$HELPERS/syscall" rename "$MNT/active/quiet" "$MNT/snapshots/quiet" >"$BASE/got" &&
+        xfs_io -x -c shutdown "$DISK"
+    is "$1, quiet: a commit" "$(cat "$BASE/got")" ok
+    kill_program
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+    start_program ''
+    is "$1, quiet: it is there with what was written" "$(t cat "$MNT/snapshots/quiet/fs/dir/file")" data
+    is "$1, quiet: and with what was not" "$(t stat -c %s "$MNT/snapshots/quiet/fs/grown")" 100000
+    nok "$1, quiet: it is not active any more" test -e "$MNT/active/quiet"
+    quiet rewrite "$MNT/snapshots/quiet/labels/new" value
+    is "$1, quiet: a new label is there" "$(t cat "$MNT/snapshots/quiet/labels/new")" value
+    quiet rewrite "$MNT/snapshots/quiet/labels/new" other
+    is "$1, quiet: and its new value" "$(t cat "$MNT/snapshots/quiet/labels/new")" other
+    quiet rename "$MNT/snapshots/quiet" "$MNT/snapshots/renamed"
+    is "$1, quiet: the new name" "$(t cat "$MNT/snapshots/renamed/labels/new")" other
+    nok "$1, quiet: not the old one" test -e "$MNT/snapshots/quiet"
+    snapshot other base
+    quiet exchange "$MNT/snapshots/renamed" "$MNT/snapshots/other"
+    is "$1, quiet: each has the other's name" "$(t cat "$MNT/snapshots/other/labels/new" "$MNT/snapshots/renamed/fs/of-other")" $'other\nother'
+    quiet exchange "$MNT/snapshots/renamed" "$MNT/snapshots/other"
+    quiet unlink "$MNT/snapshots/renamed/labels/new"
+    nok "$1, quiet: a label that was removed is gone" test -e "$MNT/snapshots/renamed/labels/new"
+    works "$1, quiet: the snapshot goes" rmdir "$MNT/snapshots/renamed"
+    works "$1, quiet: and the other one" rmdir "$MNT/snapshots/other"
+    stop_program
+}
+
 for fs in ext4 xfs btrfs; do
     IMAGE=$BASE/clones/$fs.img
     case $fs in
@@ -190,7 +239,10 @@ for fs in ext4 xfs btrfs; do
     start_program ''
     snapshot base
     stop_program
-    [ "$fs" = btrfs ] || volatile_shutdown "$fs" # it has no shutdown
+    if [ "$fs" != btrfs ]; then # it has no shutdown
+        quiet_shutdowns "$fs"
+        volatile_shutdown "$fs"
+    fi
     share=$(((CUTS + 2) / 3))
     if [ "$fs" = btrfs ]; then
         share=$((CUTS - COUNT))
