@@ -3,8 +3,10 @@
 #
 # The program is killed, idle and under load; it is started again on the same mount point. Every snapshot is then still active or
 # committed whole, a removal that was cut off is finished, and nothing is left over.
+# LOADS=N: so many kills under load.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
+: "${LOADS:=4}"
 
 # SIGKILL to the program and what it forked; the dead mount stays where it is
 kill_only() {
@@ -183,7 +185,7 @@ clear_all() {
     done
 }
 
-for ROUND in 1 2 3 4 5 6; do
+for ROUND in $(seq "$LOADS"); do
     pids=()
     for ((w = 1; w <= 8; w++)); do
         worker "$w" >"$BASE/worker.$w" 2>/dev/null &
