@@ -90,7 +90,7 @@ done_testing() {
 mounts_below() {
     local dev path _
     while read -r _ _ dev _ path _; do
-        path=$(printf '%b' "$path")
+        printf -v path %b "$path"
         case $path in
         "$1" | "$1"/*) printf '%s %s\n' "${dev#*:}" "$path" ;;
         esac
@@ -100,7 +100,8 @@ mounts_below() {
 mounted() {
     local path _
     while read -r _ _ _ _ path _; do
-        [ "$(printf '%b' "$path")" != "$1" ] || return 0
+        printf -v path %b "$path"
+        [ "$path" != "$1" ] || return 0
     done < <(cat /proc/self/mountinfo) # read(1) seeks back, and loses its place when the table changes
     return 1
 }
@@ -301,19 +302,18 @@ unspawn() {
 field() { t sed -n "s/^$1: \{0,1\}//p" "$2"; }
 
 state() {
-    local kind entry label
+    local kind entry label files=() parents=()
     for kind in active views snapshots; do
         for entry in "$MNT/$kind"/*; do
-            [ -e "$entry" ] || continue
-            printf '%s\n' "${entry#"$MNT"/}"
-            t cat "$entry/info"
-            t readlink "$entry/parent"
+            [ ! -e "$entry" ] || files+=("$entry/info")
+            [ ! -L "$entry/parent" ] || parents+=("$entry/parent")
             for label in "$entry"/labels/*; do
-                [ -e "$label" ] || continue
-                printf 'label %s=%s\n' "${label##*/}" "$(t cat "$label")"
+                [ ! -e "$label" ] || files+=("$label")
             done
         done
     done
+    [ ${#files[@]} = 0 ] || t head -v -c 100000 "${files[@]}"
+    [ ${#parents[@]} = 0 ] || t readlink -v "${parents[@]}"
     t cat "$MNT/tree"
 }
 

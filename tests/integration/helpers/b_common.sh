@@ -46,11 +46,28 @@ snapshot() {
         commit "$1"
 }
 
-count() { find "$1" -mindepth 1 -maxdepth 1 -printf x 2>/dev/null | wc -c; }
+# Without a process of their own, as they are asked again and again
+count_into() {
+    local file n=0
+    for file in "${@:2}"; do
+        for file in "$file"/* "$file"/.[!.]* "$file"/..?*; do
+            [ ! -e "$file" ] && [ ! -L "$file" ] || n=$((n + 1))
+        done
+    done
+    printf -v "$1" %d "$n"
+}
 
-links() { find "$STORE/active" "$STORE/views" "$STORE/snapshots" -mindepth 1 -maxdepth 1 -type l -printf x | wc -c; }
+count() { count_into COUNTED "$1" && echo "$COUNTED"; }
 
-settled() { [ "$(count "$STORE/trash")" = 0 ] && [ "$(count "$STORE/layers")" = "$(links)" ]; }
+links() { count_into COUNTED "$STORE/active" "$STORE/views" "$STORE/snapshots" && echo "$COUNTED"; }
+
+settled() {
+    local trash layers links
+    count_into trash "$STORE/trash"
+    count_into layers "$STORE/layers"
+    count_into links "$STORE/active" "$STORE/views" "$STORE/snapshots"
+    [ "$trash" = 0 ] && [ "$layers" = "$links" ]
+}
 
 leftovers() {
     echo "links: $(links)"

@@ -5,9 +5,10 @@
  *
  *     syscall OP ARG...     prints "ok" and ends with 0, or prints the errno's name and ends with 1
  *
- * Ends with 2 on a wrong command line.
+ * Ends with 2 on a wrong command line, and by SIGALRM when the call takes a minute.
  */
 #define _GNU_SOURCE
+#define SECONDS_MAX 60
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -159,6 +160,7 @@ int main(int argc, char **argv)
 {
         int r = -2;
 
+        alarm(SECONDS_MAX);
         if (argc == 3)
                 r = run_one(argv[1], argv[2]);
         else if (argc == 4)
