@@ -48,9 +48,9 @@ snapshot() {
 
 # Without a process of their own, as they are asked again and again
 count_into() {
-    local file n=0
-    for file in "${@:2}"; do
-        for file in "$file"/* "$file"/.[!.]* "$file"/..?*; do
+    local dir file n=0
+    for dir in "${@:2}"; do
+        for file in "$dir"/* "$dir"/.[!.]* "$dir"/..?*; do
             [ ! -e "$file" ] && [ ! -L "$file" ] || n=$((n + 1))
         done
     done
