@@ -87,7 +87,8 @@ static int take_lock(struct strata *s, char **why)
         char pid[24] = "";
         ssize_t n;
 
-        s->lock_fd = openat(s->root_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        /* Not for writing: no file that stays open keeps the file system from being made read-only. */
+        s->lock_fd = openat(s->root_fd, "lock", O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (s->lock_fd < 0)
                 return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
         if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
@@ -106,11 +107,12 @@ static int take_lock(struct strata *s, char **why)
 /* Called again by whoever goes to the background: the pid in the lock file is for the message only. */
 static void note_pid(struct strata *s)
 {
+        cleanup_fd int fd = openat(s->root_fd, "lock", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
         char pid[256];
         int n = snprintf(pid, sizeof(pid), "%d\n%s", (int)(s->config.owner ? s->config.owner : getpid()),
                          s->config.lock_note ? s->config.lock_note : "");
 
-        if (ftruncate(s->lock_fd, 0) == 0 && pwrite(s->lock_fd, pid, (size_t)n, 0) < 0)
+        if (fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)n, 0) < 0)
                 return;
 }
 

@@ -54,20 +54,22 @@ static const char *kind_of_fs(int fd)
         }
 }
 
+static bool is_refused(int r)
+{
+        return r < 0 && (errno == EOPNOTSUPP || errno == EPERM || errno == ENOSYS || errno == EINVAL);
+}
+
 /* The first feature that FD, an empty directory of the store, lacks; NULL if none is known. */
 static const char *missing(struct strata *s, int fd)
 {
         const char *xattr = s->in_userns ? "user.overlay.opaque" : "trusted.overlay.opaque";
-        const char *kind = kind_of_fs(fd);
 
-        if (kind)
-                return kind;
-        if (symlinkat("x", fd, "link") < 0)
+        if (is_refused(symlinkat("x", fd, "link")))
                 return "it has no symbolic links";
-        if (fsetxattr(fd, xattr, "x", 1, 0) < 0)
+        if (is_refused(fsetxattr(fd, xattr, "x", 1, 0)))
                 return s->in_userns ? "it has no extended attributes user.*, for marks of opaque directories"
                                     : "it has no extended attributes trusted.*, for marks of opaque directories";
-        if (mknodat(fd, "whiteout", S_IFCHR, 0) < 0)
+        if (is_refused(mknodat(fd, "whiteout", S_IFCHR, 0)))
                 return "it has no device nodes, for whiteouts";
         if (!has_d_type(fd))
                 return "its directories do not tell the types of their entries (d_type; of XFS: ftype=0)";
@@ -100,15 +102,22 @@ static int try_overlay(struct strata *s, const char *path)
         return root < 0 || mkdirat(root, "new", 0700) < 0 ? -errno : 0;
 }
 
-static int explain(struct strata *s, int error, char **why)
+/* What the scratch's file system lacks; NULL if nothing that is known. */
+static const char *look_for_missing(struct strata *s)
 {
         cleanup_fd int fd = -1;
-        const char *what = NULL;
 
         (void)mkdirat(s->root_fd, SCRATCH "/looked-at", 0700);
         fd = openat(s->root_fd, SCRATCH "/looked-at", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0)
-                what = missing(s, fd);
+        return fd < 0 ? NULL : missing(s, fd);
+}
+
+static int explain(struct strata *s, int error, const char *what, char **why)
+{
+        const char *kind = kind_of_fs(s->root_fd);
+
+        if (kind)
+                what = kind;
         if (asprintf(why, "the file system of the store %s can't carry overlays: %s; choose another place", s->path,
                      what ? what : strerror(-error)) < 0)
                 *why = NULL;
@@ -141,12 +150,22 @@ int strata_storefs_check(struct strata *s, char **why)
         for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs) && r == 0; i++)
                 if (mkdirat(s->root_fd, dirs[i], 0700) < 0)
                         r = -errno;
+        if (r == -ENOSPC || r == -EDQUOT) {
+                clear(s);
+                return 0; /* a store was here before: who can't start can't make room */
+        }
         if (r < 0 && asprintf(why, "can't write to the store %s: %s", s->path, strerror(-r)) < 0)
                 *why = NULL;
         if (r == 0) {
+                /* Without d_type or xattrs the kernel only warns, but lists what is deleted, or shows what is hidden.
+                 */
+                const char *what = look_for_missing(s);
+
                 r = try_overlay(s, path);
+                if (r == 0 && what)
+                        r = -EOPNOTSUPP;
                 if (r < 0)
-                        r = explain(s, r, why);
+                        r = explain(s, r, what, why);
         }
         clear(s);
         return r;

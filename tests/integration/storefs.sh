@@ -40,6 +40,13 @@ mkdir "$BASE/plain" "$BASE/bind"
 bindfs "$BASE/plain" "$BASE/bind"
 refused "a FUSE file system" "$BASE/bind/store" "FUSE"
 umount "$BASE/bind"
+disk untyped 16 mkfs.ext4 -q -O ^filetype
+refused "one whose directories tell no types" "$DISKS/untyped/store" "d_type"
+umount "$DISKS/untyped"
+mkdir "$DISKS/ram"
+mount -t ramfs ram "$DISKS/ram"
+refused "one without extended attributes" "$DISKS/ram/store" "extended attributes trusted"
+umount "$DISKS/ram"
 disk ro 16 mkfs.ext4 -q
 mount -o remount,ro "$DISKS/ro"
 refused "a read-only one" "$DISKS/ro/store" "Read-only"
@@ -90,10 +97,12 @@ for fs in ext4 xfs btrfs; do
         ok "$fs, full: it is still active" test -e "$MNT/active/work/info"
     fi
     ok "$fs, full: the old files are there" test "$(t cat "$MNT/snapshots/base/fs/f")" = base
+    restart
+    ok "$fs, full: it starts, and shows what is there" test "$(t cat "$MNT/snapshots/base/fs/f")" = base
     ok "$fs, full: a removal works" t rmdir "$MNT/active/spare"
 
     rm -f "$ballast" "$ballast.2"
-    for entry in "$MNT"/active/fill*; do t rmdir "$entry" || diag "can't remove $entry"; done
+    for entry in "$MNT"/active/fill*; do [ ! -e "$entry" ] || t rmdir "$entry" || diag "can't remove $entry"; done
     for i in $(seq "$m"); do rm -f "$MNT"/*/work/labels/"l$i"; done
     ok "$fs, space again: removed layers free theirs" wait_until 60 settled
     [ ! -e "$MNT/snapshots/work" ] || t mv "$MNT/snapshots/work" "$MNT/snapshots/was-work"
@@ -109,7 +118,7 @@ for fs in ext4 xfs btrfs; do
     # ---- read-only underneath
     prepare late base
     sync -f "$DISKS/$fs"
-    if mount -o remount,ro "$DISKS/$fs" 2>/dev/null; then
+    if ok "$fs: it is made read-only underneath" mount -o remount,ro "$DISKS/$fs"; then
         before=$(state)
         for op in "mkdir $MNT/active/new" "rmdir $MNT/active/late" "rename $MNT/active/late $MNT/active/later"; do
             # shellcheck disable=SC2086
@@ -121,8 +130,6 @@ for fs in ext4 xfs btrfs; do
         ok "$fs, read-only: files can be read" t cat "$MNT/snapshots/base/fs/f"
         mount -o remount,rw "$DISKS/$fs"
         ok "$fs, writable again: commit" commit late
-    else
-        diag "$fs can't be remounted read-only here: not tried"
     fi
     stop_program
     umount "$DISKS/$fs"
