@@ -21,7 +21,7 @@
 #define NAME_TRIES 5     /* how often a name that is not there is looked for at once, */
 #define NAME_PAUSES 2000 /* and then how often a millisecond later */
 
-/* True while the entry was not claimed, nor handed to another job, since this one was sent. */
+/* True while the entry was not claimed, nor handed to another job, since this one was sent, and the program goes on. */
 static bool is_mine(struct sfs_mount_job *m)
 {
         struct sfs_attach *a = m->a;
@@ -30,17 +30,7 @@ static bool is_mine(struct sfs_mount_job *m)
 
         pthread_mutex_lock(&a->lock);
         e = sfs_live_find(a, m->id);
-        ret = sfs_live_is_mine(e, m);
-        pthread_mutex_unlock(&a->lock);
-        return ret;
-}
-
-static bool is_stopping(struct sfs_attach *a)
-{
-        bool ret;
-
-        pthread_mutex_lock(&a->lock);
-        ret = a->stopping;
+        ret = sfs_live_is_mine(e, m) && !a->stopping;
         pthread_mutex_unlock(&a->lock);
         return ret;
 }
@@ -198,7 +188,7 @@ static int mount_by_name(struct sfs_mount_job *m, struct strata_info *info)
                         return r;
                 if (tries < NAME_TRIES)
                         continue;
-                if (!is_there || !is_mine(m) || is_stopping(m->a)) /* unmounted, no name is there any more */
+                if (!is_there || !is_mine(m))
                         return r;
                 if (tries >= NAME_TRIES + NAME_PAUSES)
                         return -ETIMEDOUT;
@@ -214,6 +204,8 @@ static void run_mount(struct sfs_job *job)
         struct strata_info info = { 0 };
 
         m->result = sfs_takeover_wait(sfs, m->id) ? mount_by_name(m, &info) : -EBUSY;
+        if (!info.name[0])
+                (void)strata_entry_info(sfs->store, m->id, &info); /* for the log */
         m->expires = info.kind != STRATA_ACTIVE;
         if (m->result == 0 && m->thaw && !m->expires)
                 thaw(sfs, &info);

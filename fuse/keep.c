@@ -107,21 +107,27 @@ void sfs_keep_at(uint64_t id)
                 atomic_store(at, id);
 }
 
-bool sfs_keep_dead_was_at(struct sfs_keep *k, uint64_t id, bool *alive)
+/* A walker of a dead worker that was at entry ID; NOT_GONE: and that is still there. */
+static bool is_dead_at(struct sfs_keep *k, uint64_t id, bool not_gone)
 {
-        bool ret = false, is_alive = false;
-
-        for (unsigned i = 0; k && i < SFS_KEEP_WALKERS; i++) {
+        for (unsigned i = 0; k && id && i < SFS_KEEP_WALKERS; i++) {
                 pid_t tgid = atomic_load(&k->walkers[i].tgid);
 
-                if (atomic_load(&k->walkers[i].at) != id || tgid == getpid())
-                        continue;
-                ret = true;
-                is_alive = is_alive || exists(tgid, atomic_load(&k->walkers[i].tid));
+                if (atomic_load(&k->walkers[i].at) == id && tgid != getpid() &&
+                    (!not_gone || exists(tgid, atomic_load(&k->walkers[i].tid))))
+                        return true;
         }
-        if (alive)
-                *alive = is_alive;
-        return ret;
+        return false;
+}
+
+bool sfs_keep_dead_was_at(struct sfs_keep *k, uint64_t id)
+{
+        return is_dead_at(k, id, false);
+}
+
+bool sfs_keep_dead_is_at(struct sfs_keep *k, uint64_t id)
+{
+        return is_dead_at(k, id, true);
 }
 
 void sfs_keep_dead_seen(struct sfs_keep *k, uint64_t id)

@@ -125,11 +125,9 @@ unsigned sfs_keep_dead_walkers(struct sfs_keep *k, pid_t *tids, unsigned max);
  */
 void sfs_keep_at(uint64_t id);
 
-/*
- * True if a walker of a dead worker was at entry ID, and nobody has looked since what came of it. *ALIVE, which may be
- * NULL: it still is at it.
- */
-bool sfs_keep_dead_was_at(struct sfs_keep *k, uint64_t id, bool *alive);
+/* True if a walker of a dead worker was at entry ID, and nobody has looked since what came of it; or still is at it. */
+bool sfs_keep_dead_was_at(struct sfs_keep *k, uint64_t id);
+bool sfs_keep_dead_is_at(struct sfs_keep *k, uint64_t id);
 
 /* What came of it was looked at; ID 0: of all that dead workers were at. */
 void sfs_keep_dead_seen(struct sfs_keep *k, uint64_t id);

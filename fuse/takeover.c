@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@
 #define PAUSES 200 /* of ten milliseconds */
 
 struct sfs_past {
-        bool tidied;                               /* nothing is left to look for in the tick; its thread only */
+        atomic_bool tidied;                        /* no thread of a dead worker is left, and all mounts are known */
         pthread_mutex_t lock;                      /* protects MOVES; a leaf lock */
         struct sfs_move *moves[SFS_KEEP_NOTES][2]; /* by note: the old name, and the other one of an exchange */
 };
@@ -63,15 +64,13 @@ static int find_mounts(struct sfs *sfs, bool late)
 
 bool sfs_takeover_must_wait(struct sfs *sfs, uint64_t id)
 {
-        return sfs->past && sfs_keep_dead_was_at(sfs->keep, id, NULL);
+        return sfs->past && !atomic_load(&sfs->past->tidied) && sfs_keep_dead_was_at(sfs->keep, id);
 }
 
 bool sfs_takeover_wait(struct sfs *sfs, uint64_t id)
 {
-        bool alive;
-
-        for (unsigned tries = 0; sfs->past && sfs_keep_dead_was_at(sfs->keep, id, &alive); tries++) {
-                if (!alive && find_mounts(sfs, true) == 0)
+        for (unsigned tries = 0; sfs_takeover_must_wait(sfs, id); tries++) {
+                if (!sfs_keep_dead_is_at(sfs->keep, id) && find_mounts(sfs, true) == 0)
                         sfs_keep_dead_seen(sfs->keep, id);
                 else if (!sfs_takeover_pause(sfs, tries))
                         return false;
@@ -243,12 +242,12 @@ static void tidy(struct sfs *sfs, struct sfs_note *n)
 
 void sfs_takeover_tick(struct sfs *sfs)
 {
-        if (!sfs->past || sfs->past->tidied)
+        if (!sfs->past || atomic_load(&sfs->past->tidied))
                 return;
         if (sfs_pool_bury(sfs->pool) || find_mounts(sfs, true) < 0)
                 return; /* a dead thread may still attach something */
         sfs_keep_dead_seen(sfs->keep, 0);
-        sfs->past->tidied = true;
+        atomic_store(&sfs->past->tidied, true);
 }
 
 void sfs_takeover_settle(struct sfs *sfs)

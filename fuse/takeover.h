@@ -30,11 +30,15 @@ void sfs_takeover_tick(struct sfs *sfs);
 bool sfs_takeover_pause(struct sfs *sfs, unsigned tries);
 
 /*
- * True if a dead worker's thread was mounting or unmounting at the entry, and it is not known yet what came of it:
- * then nothing may be done to it before sfs_takeover_wait(), which waits for that thread, for a moment. False if
- * the thread still is at it. Inner side.
+ * True if a dead worker's thread was mounting or unmounting at entry ID, and it is not known yet what came of it: then
+ * nothing may be done to what is mounted there before sfs_takeover_wait().
  */
 bool sfs_takeover_must_wait(struct sfs *sfs, uint64_t id);
+
+/*
+ * Waits for that thread, two seconds at the most, and learns what came of it; at once where there is none. False if it
+ * still is at it. Inner side, with nothing held.
+ */
 bool sfs_takeover_wait(struct sfs *sfs, uint64_t id);
 
 /*

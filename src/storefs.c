@@ -16,6 +16,7 @@
 #include <sys/xattr.h>
 
 #define SCRATCH "probe.new" /* in the store */
+#define SPARE 8             /* more than the trial makes */
 #define OPTION_MAX 256      /* bytes of a value that fsconfig() takes, with its NUL */
 
 /* What overlayfs wants of the file system of an upper layer: Documentation/filesystems/overlayfs.rst, "Upper and
@@ -52,6 +53,11 @@ static const char *kind_of_fs(int fd)
         default:
                 return NULL;
         }
+}
+
+static bool is_full(int r)
+{
+        return r == -ENOSPC || r == -EDQUOT;
 }
 
 static bool is_refused(int r)
@@ -112,6 +118,19 @@ static const char *look_for_missing(struct strata *s)
         return fd < 0 ? NULL : missing(s, fd);
 }
 
+/* False where the trial failed for want of a few files more: the kernel falls back to a read-only overlay then. */
+static bool has_room(struct strata *s)
+{
+        char path[sizeof(SCRATCH) + 16];
+
+        for (int i = 0; i < SPARE; i++) {
+                snprintf(path, sizeof(path), SCRATCH "/spare%d", i);
+                if (mkdirat(s->root_fd, path, 0700) < 0 && is_full(-errno))
+                        return false;
+        }
+        return true;
+}
+
 static int explain(struct strata *s, int error, const char *what, char **why)
 {
         const char *kind = kind_of_fs(s->root_fd);
@@ -150,23 +169,20 @@ int strata_storefs_check(struct strata *s, char **why)
         for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs) && r == 0; i++)
                 if (mkdirat(s->root_fd, dirs[i], 0700) < 0)
                         r = -errno;
-        if (r == -ENOSPC || r == -EDQUOT) {
-                clear(s);
-                return 0; /* a store was here before: who can't start can't make room */
-        }
-        if (r < 0 && asprintf(why, "can't write to the store %s: %s", s->path, strerror(-r)) < 0)
+        if (r < 0 && !is_full(r) && asprintf(why, "can't write to the store %s: %s", s->path, strerror(-r)) < 0)
                 *why = NULL;
         if (r == 0) {
-                /* Without d_type or xattrs the kernel only warns, but lists what is deleted, or shows what is hidden.
-                 */
+                /* Without d_type or xattrs the kernel only warns, but lists what is deleted, shows what is hidden. */
                 const char *what = look_for_missing(s);
 
                 r = try_overlay(s, path);
                 if (r == 0 && what)
                         r = -EOPNOTSUPP;
-                if (r < 0)
+                if (r < 0 && !what && !has_room(s))
+                        r = -ENOSPC;
+                if (r < 0 && !is_full(r))
                         r = explain(s, r, what, why);
         }
         clear(s);
-        return r;
+        return is_full(r) ? 0 : r; /* who can't start can't make room */
 }

@@ -112,8 +112,10 @@ done
 t mkdir "$MNT/views/stuck@base"
 die_mounting views/stuck
 kill -KILL "$TOUCHER"
-fails "where it takes too long, a removal is refused" EBUSY rmdir "$MNT/views/stuck"
-like "with the reason" "$(t tail -n 1 "$MNT/log")" 'rmdir views/stuck EBUSY .*still mounting its fs/; try again'
+fails "where it takes too long, a touch is refused" EBUSY opendir "$MNT/views/stuck/fs"
+like "with a line in the log" "$(t tail -n 1 "$MNT/log")" 'mount .*/views/stuck/fs EBUSY '
+fails "and a removal is refused" EBUSY rmdir "$MNT/views/stuck"
+like "with its reason" "$(t tail -n 1 "$MNT/log")" 'rmdir views/stuck EBUSY .*still mounting its fs/; try again'
 : >"$BASE/slow.go"
 gone_at() { [ "$(errno rmdir "$MNT/views/stuck")" = ok ]; }
 ok "and done later" wait_until 20 gone_at

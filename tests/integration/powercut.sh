@@ -114,6 +114,13 @@ check_cut() {
 in_store() { STORE=$DISK/store; }
 pause() { sleep "0.$((RANDOM % 6 + 2))"; }
 
+cut_power() { # FS
+    xfs_io -x -c shutdown "$DISK"
+    kill_program
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+}
+
 by_shutdown() { # FS
     in_store
     start_program ''
@@ -159,10 +166,7 @@ volatile_shutdown() { # FS
     prepare volatile base
     echo data >"$MNT/active/volatile/fs/file"
     dd if=/dev/zero of="$DISK/neighbour" bs=4096 count=1 conv=fsync status=none
-    xfs_io -x -c shutdown "$DISK"
-    kill_program
-    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
-    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+    cut_power "$1"
     is "$1: the file of a volatile snapshot is there" "$(find "$STORE"/layers/*/fs/file | wc -l)" 1
     nok "$1: but empty" grep -q data "$STORE"/layers/*/fs/file
     echo 01234567-89ab-cdef-0123-456789abcdef >"$BASE/boot_id"
@@ -181,10 +185,7 @@ volatile_shutdown() { # FS
 quiet() {
     sync -f "$DISK"
     is "$QUIET_FS, quiet: ${*//"$MNT/"/}" "$("$HELPERS/syscall" "$@")" ok
-    xfs_io -x -c shutdown "$DISK"
-    kill_program
-    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
-    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $QUIET_FS again"
+    cut_power "$QUIET_FS"
     start_program ''
 }
 
@@ -197,12 +198,8 @@ quiet_shutdowns() { # FS
     mkdir "$MNT/active/quiet/fs/dir"
     echo data >"$MNT/active/quiet/fs/dir/file"
     fallocate -l 100000 "$MNT/active/quiet/fs/grown"
-    "$HELPERS/syscall" rename "$MNT/active/quiet" "$MNT/snapshots/quiet" >"$BASE/got" &&
-        xfs_io -x -c shutdown "$DISK"
-    is "$1, quiet: a commit" "$(cat "$BASE/got")" ok
-    kill_program
-    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
-    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+    is "$1, quiet: a commit" "$("$HELPERS/syscall" rename "$MNT/active/quiet" "$MNT/snapshots/quiet")" ok
+    cut_power "$1"
     start_program ''
     is "$1, quiet: it is there with what was written" "$(t cat "$MNT/snapshots/quiet/fs/dir/file")" data
     is "$1, quiet: and with what was not" "$(t stat -c %s "$MNT/snapshots/quiet/fs/grown")" 100000

@@ -53,8 +53,8 @@ fill_mount() {
     for name in named left right doomed; do
         mkdir "$at/active/$name" && mv "$at/active/$name" "$at/snapshots/$name" || return 1
     done
-    mkdir "$at"/active/{work@base,ready,named,left,right,still,doomed,empty} "$at"/views/{look@base,seen,shown} || return 1
-    for name in active/work views/look snapshots/base; do
+    mkdir "$at"/active/{web@base,ready,named,left,right,still,doomed,empty} "$at"/views/{look@base,seen,shown} || return 1
+    for name in active/web views/look snapshots/base; do
         for label in kept gone moved; do
             echo v >"$at/$name/labels/$label" || return 1
         done
@@ -91,9 +91,9 @@ helpers_for_all() {
 new_mount
 helpers_for_all
 ok "a store to try with" fill_mount "$MNT"
-ls "$MNT"/{active/work,views/look,snapshots/base}/fs >"$OUT"
+ls "$MNT"/{active/web,views/look,snapshots/base}/fs >"$OUT"
 rows_of 'another user, `allow_other`' 100
-is "every file of an entry is in it" "$(for f in "$MNT"/{active/work,views/look,snapshots/base}/*; do
+is "every file of an entry is in it" "$(for f in "$MNT"/{active/web,views/look,snapshots/base}/*; do
     f=${f#"$MNT"/}
     grep -q "[a-z] ${f}[|/]" "$BASE/rows" || echo "$f"
 done)" ""
@@ -151,8 +151,8 @@ mkdir "$A/base"
 install -m 4755 "$(command -v id)" "$A/base/fs/id"
 mknod -m 666 "$A/base/fs/zero" c 1 5
 mv "$A/base" "$S/base"
-mkdir "$A/work@base" "$V/look@base"
-cp -p --remove-destination "$A/work/fs/id" "$A/work/fs/own"
+mkdir "$A/web@base" "$V/look@base"
+cp -p --remove-destination "$A/web/fs/id" "$A/web/fs/own"
 
 # What another user has of the programs and devices in the folder he stands in; he need not be able to walk there
 effect() {
@@ -171,14 +171,14 @@ ok "the page has a table of options" test "$(wc -l <"$BASE/rows")" -ge 8
 while IFS='|' read -r options active views snapshots <&3; do
     [ "$options" != none ] || options=
     restart "$options"
-    is "-o $options: active" "$(effect "$A/work/fs")" "$active"
+    is "-o $options: active" "$(effect "$A/web/fs")" "$active"
     is "-o $options: views" "$(effect "$V/look/fs")" "$views"
     is "-o $options: snapshots" "$(effect "$S/base/fs")" "$snapshots"
     case $options in
     *allow_other*)
         uid=$OTHER
         [ "$active" = nosuid,nodev ] || uid=0
-        is "-o $options: by its path" "$(as $OTHER "$A/work/fs/own" -u)" "$uid"
+        is "-o $options: by its path" "$(as $OTHER "$A/web/fs/own" -u)" "$uid"
         is "-o $options: a first touch by another user" "$(mkdir "$A/fresh@base" && as $OTHER "$A/fresh/fs/id" -u)" "$uid"
         rmdir "$A/fresh"
         ;;
@@ -187,8 +187,8 @@ done 3<"$BASE/rows"
 ln -s "$STRATAFS" "$BASE/bin/mount-me"
 stop_program
 ok "mount.fuse3, as mount(8) and fstab have it" env PATH="$BASE/bin:$PATH" /sbin/mount.fuse3 "mount-me#$STORE" "$MNT" -o allow_other
-is "mount.fuse3 -o allow_other: active" "$(effect "$A/work/fs")" nosuid,nodev
-is "mount.fuse3 -o allow_other: by its path" "$(as $OTHER "$A/work/fs/own" -u)" $OTHER
+is "mount.fuse3 -o allow_other: active" "$(effect "$A/web/fs")" nosuid,nodev
+is "mount.fuse3 -o allow_other: by its path" "$(as $OTHER "$A/web/fs/own" -u)" $OTHER
 umount -R "$MNT"
 wait_until 30 flock -n "$STORE/lock" true
 OUTPUT=$(timeout 20 "$STRATAFS" "$STORE" "$MNT" -o allow_root 2>&1)
@@ -201,15 +201,15 @@ for restricted in no yes; do
     [ $restricted = no ] || restart expire=1,allow_other
     want=plain
     [ $restricted = no ] || want=nosuid,nodev
-    is "at first ($restricted)" "$(effect "$A/work/fs") $(effect "$V/look/fs")" "$want $want"
+    is "at first ($restricted)" "$(effect "$A/web/fs") $(effect "$V/look/fs")" "$want $want"
     ok "released when idle ($restricted)" wait_until 30 eval '! mounted "$V/look/fs" && ! mounted "$S/base/fs"'
     is "and back again ($restricted)" "$(effect "$V/look/fs") $(effect "$S/base/fs")" "$want nosuid,nodev"
     kill_worker
-    is "after the worker was killed ($restricted)" "$(effect "$A/work/fs") $(effect "$V/look/fs") $(effect "$S/base/fs")" \
+    is "after the worker was killed ($restricted)" "$(effect "$A/web/fs") $(effect "$V/look/fs") $(effect "$S/base/fs")" \
         "$want $want nosuid,nodev"
-    mv "$A/work" "$A/moved" && mv "$V/look" "$V/other"
+    mv "$A/web" "$A/moved" && mv "$V/look" "$V/other"
     is "after a rename ($restricted)" "$(effect "$A/moved/fs") $(effect "$V/other/fs")" "$want $want"
-    mv "$A/moved" "$A/work" && mv "$V/other" "$V/look"
+    mv "$A/moved" "$A/web" && mv "$V/other" "$V/look"
     mkdir "$A/child@base"
     is "before a commit ($restricted)" "$(effect "$A/child/fs")" "$want"
     exec 9<"$A/child/fs"
@@ -217,10 +217,10 @@ for restricted in no yes; do
     is "after it ($restricted)" "$(effect "$S/child$restricted/fs")" nosuid,nodev
     is "and who had it open has no setuid program any more ($restricted)" "$(as $OTHER /proc/self/fd/9/id -u)" $OTHER
     exec 9<&-
-    exec 9>"$A/work/fs/held"
-    fails "a commit that fails ($restricted)" EBUSY rename "$A/work" "$S/work"
+    exec 9>"$A/web/fs/held"
+    fails "a commit that fails ($restricted)" EBUSY rename "$A/web" "$S/web"
     exec 9>&-
-    is "changes nothing ($restricted)" "$(effect "$A/work/fs")" "$want"
+    is "changes nothing ($restricted)" "$(effect "$A/web/fs")" "$want"
 done
 restart ''
 mkdir -m 755 "$BASE/target"
@@ -234,20 +234,20 @@ is "stays nosuid,nodev too" "$(effect "$BASE/target") $(as $OTHER "$BASE/target/
 umount "$BASE/target"
 
 # An administrator's own flags outlive a commit that fails
-is "plain" "$(effect "$A/work/fs")" plain
-mount -o remount,bind,nosuid,nodev "$A/work/fs"
-exec 9>"$A/work/fs/held"
-fails "a commit that fails" EBUSY rename "$A/work" "$S/work"
+is "plain" "$(effect "$A/web/fs")" plain
+mount -o remount,bind,nosuid,nodev "$A/web/fs"
+exec 9>"$A/web/fs/held"
+fails "a commit that fails" EBUSY rename "$A/web" "$S/web"
 exec 9>&-
 works "and a name that is taken" mkdir "$A/taken"
-fails "another that fails, once it is frozen" EEXIST rename "$A/work" "$S/base"
-is "leave the mount's flags as they were set" "$(effect "$A/work/fs")" nosuid,nodev
-works "and it can be written" create "$A/work/fs/after"
+fails "another that fails, once it is frozen" EEXIST rename "$A/web" "$S/base"
+is "leave the mount's flags as they were set" "$(effect "$A/web/fs")" nosuid,nodev
+works "and it can be written" create "$A/web/fs/after"
 rmdir "$A/taken"
 
 # ---- every other way to a setuid program
 restart ''
-ls "$A/work/fs" "$V/look/fs" "$S/base/fs" >"$OUT"
+ls "$A/web/fs" "$V/look/fs" "$S/base/fs" >"$OUT"
 LAYER=$STORE/layers/$(field id "$S/base/info")/fs
 ok "the program lies in the store" test -u "$LAYER/id"
 is "not by the store" "$(as $OTHER "$LAYER/id" -u 2>/dev/null; echo $?)" 126
@@ -261,14 +261,14 @@ for pid in "$PID" "$(worker)"; do
         is "not by /proc/ of the program: ${path%%/*}" "$(as $OTHER "$BASE/bin/syscall" opendir "/proc/$pid/$path")" EACCES
     done
 done
-cd "$A/work/fs" || exit 1
+cd "$A/web/fs" || exit 1
 spawn sleep 300
 cd / || exit 1
 is "not by /proc/ of root's process in it" "$(as $OTHER "$BASE/bin/syscall" stat "/proc/$SPAWNED/cwd/own")" EACCES
 unspawn "$SPAWNED"
 # One of his own there, in a mount namespace as containers have: he gets in, but setuid does nothing for him
 # shellcheck disable=SC2016
-spawn unshare -m bash -c 'cd "$1" && eval "$3" && exec setpriv --reuid="$2" --regid="$2" --clear-groups sleep 300' - "$A/work/fs" $OTHER "$alone"
+spawn unshare -m bash -c 'cd "$1" && eval "$3" && exec setpriv --reuid="$2" --regid="$2" --clear-groups sleep 300' - "$A/web/fs" $OTHER "$alone"
 HIS=$SPAWNED
 stands_there() { [ "$(awk '/^Uid:/ { print $2 }' "/proc/$HIS/status")" = "$OTHER" ] && [ "$(cat "/proc/$HIS/comm")" = sleep ]; }
 wait_until 30 stands_there

@@ -140,6 +140,7 @@ done
 disk inodes 32 mkfs.ext4 -q -N 400
 STORE=$DISKS/inodes/store
 start_program ''
+touch "$DISKS/inodes"/filler{1..9}
 n=0 got=ok
 while [ "$got" = ok ] && [ "$n" -lt 1000 ]; do
     n=$((n + 1))
@@ -147,6 +148,11 @@ while [ "$got" = ok ] && [ "$n" -lt 1000 ]; do
 done
 is "no inodes: prepare" "$got" ENOSPC
 nok "no inodes: nothing half is there" test -e "$MNT/active/e$n"
+for left in {0..9}; do # one more each time, so that the trial of a start ends at each of its steps
+    rm -f "$DISKS/inodes/filler$left" # there is no filler0
+    restart
+    ok "no inodes but $left: it starts" test -e "$MNT/active/e1/info"
+done
 ok "no inodes: a removal works" t rmdir "$MNT/active/e1"
 ok "no inodes: another" t rmdir "$MNT/active/e2"
 free_again() { [ "$(errno mkdir "$MNT/active/more")" = ok ]; }

@@ -46,26 +46,26 @@ snapshot() {
         commit "$1"
 }
 
-# Without a process of their own, as they are asked again and again
+# count_into VARIABLE all|links DIR…: without a process of its own, as it is asked again and again
 count_into() {
     local dir file n=0
-    for dir in "${@:2}"; do
+    for dir in "${@:3}"; do
         for file in "$dir"/* "$dir"/.[!.]* "$dir"/..?*; do
-            [ ! -e "$file" ] && [ ! -L "$file" ] || n=$((n + 1))
+            if [ -L "$file" ] || { [ "$2" = all ] && [ -e "$file" ]; }; then n=$((n + 1)); fi
         done
     done
     printf -v "$1" %d "$n"
 }
 
-count() { count_into COUNTED "$1" && echo "$COUNTED"; }
+count() { count_into COUNTED all "$1" && echo "$COUNTED"; }
 
-links() { count_into COUNTED "$STORE/active" "$STORE/views" "$STORE/snapshots" && echo "$COUNTED"; }
+links() { count_into COUNTED links "$STORE/active" "$STORE/views" "$STORE/snapshots" && echo "$COUNTED"; }
 
 settled() {
     local trash layers links
-    count_into trash "$STORE/trash"
-    count_into layers "$STORE/layers"
-    count_into links "$STORE/active" "$STORE/views" "$STORE/snapshots"
+    count_into trash all "$STORE/trash"
+    count_into layers all "$STORE/layers"
+    count_into links links "$STORE/active" "$STORE/views" "$STORE/snapshots"
     [ "$trash" = 0 ] && [ "$layers" = "$links" ]
 }
 

@@ -8,7 +8,6 @@
  * Ends with 2 on a wrong command line, and by SIGALRM when the call takes a minute.
  */
 #define _GNU_SOURCE
-#define SECONDS_MAX 60
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +17,8 @@
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#define SECONDS_MAX 60
 
 static int opened(int fd)
 {
