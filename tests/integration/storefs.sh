@@ -20,10 +20,10 @@ disk() {
     mount -o loop "$DISKS/$name.img" "$DISKS/$name" || bail "no loop mount of $name"
 }
 
-# refused DESC STORE ERE: a start is refused with one line that matches
+# refused DESC STORE ERE [COMMAND…]: a start, by that command, is refused with one line that matches
 refused() {
     local status=0 said
-    said=$(timeout -k 5 60 "$STRATAFS" "$2" "$MNT" 2>&1) || status=$?
+    said=$(timeout -k 5 60 "${@:4}" "$STRATAFS" "$2" "$MNT" 2>&1) || status=$?
     isnt "$1: refused" "$status" 0
     like "$1: with the reason" "$said" "$3"
     is "$1: in one line" "$(wc -l <<<"$said")" 1
@@ -51,6 +51,12 @@ disk ro 16 mkfs.ext4 -q
 mount -o remount,ro "$DISKS/ro"
 refused "a read-only one" "$DISKS/ro/store" "Read-only"
 umount "$DISKS/ro"
+# What no file system at hand is like: the kernel's answers there, given by strace.
+as_if=(strace -f -qq -o /dev/null)
+refused "one without device nodes" "$BASE/nodes" "no device nodes, for whiteouts" \
+    "${as_if[@]}" -e inject=mknodat:error=EPERM
+refused "NFS" "$BASE/nfs" "it is NFS" \
+    "${as_if[@]}" -e inject=fsconfig:error=EINVAL:when=4 -e inject=fstatfs:poke_exit=@arg2=6969000000000000
 
 # ---- a full disk ---------------------------------------------------------
 
