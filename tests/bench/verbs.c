@@ -28,7 +28,7 @@ struct side {
         unsigned trashed, deleted; /* ids below are in trash, are gone; under lock */
 };
 
-enum { PREPARE, COMMIT, REMOVE, PAIR, N_PHASES };
+enum { PREPARE, COMMIT, REMOVE, REMOVE_ALL, PAIR, N_PHASES };
 
 static void check(int r, const char *what, const char *path)
 {
@@ -223,7 +223,7 @@ static void side_rest(struct side *s)
                 while (!trash_empty(s->store)) {
                         if (bench_now() > limit)
                                 bench_die("%s/trash is not emptied", s->store);
-                        usleep(1000);
+                        usleep(200);
                 }
                 return;
         }
@@ -233,16 +233,20 @@ static void side_rest(struct side *s)
         pthread_mutex_unlock(&s->lock);
 }
 
-/* PHASE of batch REP on both sides, who is first by turns. */
-static void both_batches(struct side sides[2], unsigned phase, unsigned rep, unsigned batch, double took[2])
+/* PHASE of batch REP on both sides, who is first by turns: until the last call has returned, until nothing is left. */
+static void both_batches(struct side sides[2], unsigned phase, unsigned rep, unsigned batch, double took[2],
+                         double took_all[2])
 {
         for (unsigned turn = 0; turn < 2; turn++) {
                 unsigned which = (rep + turn) % 2;
+                double start;
 
                 bench_settle(sides[which].store);
+                start = bench_now();
                 took[which] = side_batch(&sides[which], phase, rep * batch, batch);
                 if (phase == REMOVE)
                         side_rest(&sides[which]);
+                took_all[which] = bench_now() - start;
         }
 }
 
@@ -252,7 +256,7 @@ static void both_batches(struct side sides[2], unsigned phase, unsigned rep, uns
  */
 void bench_verbs(int argc, char **argv)
 {
-        static const char *const labels[] = { "prepare", "commit", "remove", "prepare+commit" };
+        static const char *const labels[] = { "prepare", "commit", "remove", "remove, all gone", "prepare+commit" };
         unsigned reps = bench_number(argv[3], BENCH_MAX_REPS - 1), batch = bench_number(argv[4], 100000);
         struct target t = { .low = strtod(argv[5], NULL) };
         static struct series series[N_PHASES];
@@ -262,10 +266,10 @@ void bench_verbs(int argc, char **argv)
         side_open(&sides[0], argv[1]);
         side_open(&sides[1], argv[2]);
         for (unsigned rep = 0; rep <= reps; rep++) {
-                double prepare[2], commit[2];
+                double prepare[2], commit[2], all[2];
 
-                both_batches(sides, PREPARE, rep, batch, prepare);
-                both_batches(sides, COMMIT, rep, batch, commit);
+                both_batches(sides, PREPARE, rep, batch, prepare, all);
+                both_batches(sides, COMMIT, rep, batch, commit, all);
                 if (rep == 0)
                         continue;
                 series_add(&series[PREPARE], prepare[0], prepare[1]);
@@ -273,11 +277,13 @@ void bench_verbs(int argc, char **argv)
                 series_add(&series[PAIR], prepare[0] + commit[0], prepare[1] + commit[1]);
         }
         for (unsigned rep = 0; rep <= reps; rep++) {
-                double remove[2];
+                double remove[2], all[2];
 
-                both_batches(sides, REMOVE, rep, batch, remove);
-                if (rep > 0)
-                        series_add(&series[REMOVE], remove[0], remove[1]);
+                both_batches(sides, REMOVE, rep, batch, remove, all);
+                if (rep == 0)
+                        continue;
+                series_add(&series[REMOVE], remove[0], remove[1]);
+                series_add(&series[REMOVE_ALL], all[0], all[1]);
         }
         for (unsigned phase = 0; phase < N_PHASES; phase++)
                 row_rates(labels[phase], &series[phase], batch, t);
