@@ -45,6 +45,7 @@ static void refuse_one(struct test_store *t, char flag, const char *name, const 
                 refuse_one(*state, flag, name, link, words);                                                           \
         }
 
+REFUSE(no_name, '0', "", NULL, "without a name")
 REFUSE(dotdot, '0', "../outside/x", NULL, "\"..\"")
 REFUSE(dotdot_inside, '0', "a/../../outside/x", NULL, "\"..\"")
 REFUSE(dotdot_last, '5', "a/..", NULL, "\"..\"")
@@ -116,6 +117,100 @@ static void links_without_end(void **state)
         layer_add(&l, '0', "a/x", 0644, NULL, "x");
         layer_end(&l);
         refused(*state, &l, "without end");
+}
+
+static void links_into_a_path_too_long(void **state)
+{
+        char record[4000] = "linkpath=b/";
+        const char *records[] = { record };
+        struct layer l = { 0 };
+
+        for (size_t i = strlen(record); i < sizeof(record) - 1; i++)
+                record[i] = i % 2 ? '.' : '/';
+        for (char name[] = "a"; name[0] < 'd'; name[0]++) {
+                record[strlen("linkpath=")] = (char)(name[0] + 1);
+                layer_add_pax(&l, records, 1);
+                layer_add(&l, '2', name, 0777, "short", NULL);
+        }
+        layer_add(&l, '0', "a/x", 0644, NULL, "x");
+        layer_end(&l);
+        refused(*state, &l, "a path too long");
+}
+
+static void a_link_to_a_long_name(void **state)
+{
+        char record[400] = "linkpath=";
+        const char *records[] = { record };
+        struct layer l = { 0 };
+
+        memset(record + strlen(record), 'n', 300);
+        layer_add_pax(&l, records, 1);
+        layer_add(&l, '2', "way", 0777, "short", NULL);
+        layer_add(&l, '0', "way/x", 0644, NULL, "x");
+        layer_end(&l);
+        refused(*state, &l, "holds a name of over 255");
+}
+
+/* Deeper than any path, by a link to where a path of full length leads. */
+static void folders_without_end(void **state)
+{
+        char path[4000 + 6] = "path=", link[4000 + 10] = "linkpath=", more[220] = "path=s/";
+        const char *records[] = { path };
+        struct layer l = { 0 };
+
+        for (unsigned i = 0; i < 2000; i++) {
+                strcat(path, "d/");
+                strcat(link, "d/");
+        }
+        for (unsigned i = 0; i < 100; i++)
+                strcat(more, "e/");
+        layer_add_pax(&l, records, 1);
+        layer_add(&l, '5', "short", 0755, NULL, NULL);
+        records[0] = link;
+        layer_add_pax(&l, records, 1);
+        layer_add(&l, '2', "s", 0777, "short", NULL);
+        records[0] = more;
+        layer_add_pax(&l, records, 1);
+        layer_add(&l, '5', "short", 0755, NULL, NULL);
+        layer_end(&l);
+        refused(*state, &l, "deeper than a path");
+}
+
+static void what_no_file_can_have(void **state)
+{
+        static char name[400] = "SCHILY.xattr.user.", value[70000] = "SCHILY.xattr.user.a=";
+        static const char *const cases[][2] = {
+                { "uid=4294967295", "no number of an owner" },
+                { "gid=4294967295", "no number of an owner" },
+                { "SCHILY.acl.access=user::rw-,user:somebody:r--,group::r--,mask::r--,other::---",
+                  "without its number" },
+                { name, "name is too long" },
+                { value, "over 64 KiB" },
+        };
+
+        memset(name + strlen(name), 'n', 250);
+        strcat(name, "=1");
+        memset(value + strlen(value), 'v', 66000);
+        for (size_t i = 0; i < COUNT(cases); i++) {
+                struct layer l = { 0 };
+
+                layer_add_pax(&l, &cases[i][0], 1);
+                layer_add(&l, '0', "x", 0644, NULL, "x");
+                layer_end(&l);
+                refused(*state, &l, cases[i][1]);
+                test_store_teardown(state);
+                test_store_setup(state);
+        }
+}
+
+static void a_hard_link_to_a_folder(void **state)
+{
+        struct layer l = { 0 };
+
+        layer_add(&l, '5', "d", 0755, NULL, NULL);
+        layer_add(&l, '1', "x", 0644, "d", NULL);
+        layer_end(&l);
+        refused(*state, &l, "leads to this folder");
 }
 
 static void devices(void **state)
@@ -218,6 +313,7 @@ static void no_archive(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                TEST(no_name),
                 TEST(dotdot),
                 TEST(dotdot_inside),
                 TEST(dotdot_last),
@@ -236,6 +332,11 @@ int main(void)
                 TEST(through_a_symlink_out),
                 TEST(a_link_is_replaced_not_written_through),
                 TEST(links_without_end),
+                TEST(links_into_a_path_too_long),
+                TEST(a_link_to_a_long_name),
+                TEST(folders_without_end),
+                TEST(what_no_file_can_have),
+                TEST(a_hard_link_to_a_folder),
                 TEST(devices),
                 TEST(long_name),
                 TEST(long_path),

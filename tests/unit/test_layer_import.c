@@ -252,7 +252,8 @@ static void what_a_kill_leaves_is_swept(void **state)
 static void times_xattrs_and_names_are_exact(void **state)
 {
         static const char *const dir[] = { "mtime=981173106.123456789", "SCHILY.xattr.user.a=1",
-                                           "SCHILY.xattr.trusted.overlay.opaque=y" };
+                                           "SCHILY.xattr.trusted.overlay.opaque=y",
+                                           "SCHILY.xattr.user.overlay.opaque=y" };
         static const char *const file[] = {
                 "path=nfd_e\xcc\x81_\xc3\xa9", "mtime=5.25",
                 "SCHILY.acl.access=user::rw-,user:u:r--:7,group::r--,mask::r--,other::---"
@@ -263,7 +264,7 @@ static void times_xattrs_and_names_are_exact(void **state)
         char value[64];
         uint64_t id;
 
-        layer_add_pax(&l, dir, 3);
+        layer_add_pax(&l, dir, 4);
         layer_add(&l, '5', "d", 02775, NULL, NULL);
         layer_add(&l, '0', "d/later", 0644, NULL, "x");
         layer_add_pax(&l, file, 3);
@@ -278,6 +279,9 @@ static void times_xattrs_and_names_are_exact(void **state)
         assert_int_equal(getxattr(test_path(t, "layers/%" PRIu64 "/fs/d", id), "trusted.overlay.opaque", value, 9), -1);
         assert_int_equal(
                 getxattr(test_path(t, "layers/%" PRIu64 "/fs/d", id), "trusted.overlay.overlay.opaque", value, 9), 1);
+        assert_int_equal(getxattr(test_path(t, "layers/%" PRIu64 "/fs/d", id), "user.overlay.opaque", value, 9), -1);
+        assert_int_equal(getxattr(test_path(t, "layers/%" PRIu64 "/fs/d", id), "user.overlay.overlay.opaque", value, 9),
+                         1);
         assert_int_equal(stat(test_path(t, "layers/%" PRIu64 "/fs/nfd_e\xcc\x81_\xc3\xa9", id), &st), 0);
         assert_int_equal(st.st_mtim.tv_sec, 5);
         assert_int_equal(st.st_mtim.tv_nsec, 250000000);

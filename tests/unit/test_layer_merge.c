@@ -2,6 +2,7 @@
 /* What the kernel makes of an imported layer over those below it: the merged view, through both mount APIs. */
 #include "layerlib.h"
 
+#include "remove.h"
 #include "util/cleanup.h"
 
 #include <inttypes.h>
@@ -174,6 +175,51 @@ static void links_below_are_followed_and_copied_up(void **state)
         assert_int_equal(test_count_dir(test_mnt(t, "d")), 4);
 }
 
+/* TARGET of a hard link after an entry NAME of type FLAG: refused with a reason that holds WORDS. */
+static void refuse_link(struct test_store *t, char flag, const char *name, const char *target, const char *words)
+{
+        struct layer l = { 0 };
+        const char *why;
+
+        layer_add(&l, flag, name, 0644, NULL, NULL);
+        layer_add(&l, '1', "hard", 0644, target, NULL);
+        layer_end(&l);
+        test_prepare(t, STRATA_ACTIVE, "k", "base");
+        assert_int_equal(layer_import(t, "k", l.tar.data, l.tar.len, 512, &why), -EINVAL);
+        assert_non_null(strstr(why, words));
+        assert_int_equal(strata_remove(t->s, STRATA_ACTIVE, "k", &why), 0);
+        strata_buf_free(&l.tar);
+}
+
+static void hard_links_that_lead_nowhere(void **state)
+{
+        struct test_store *t = *state;
+
+        make_base(t);
+        refuse_link(t, '0', "other", "d/sub", "folder");
+        refuse_link(t, '0', ".wh.f", "f", "nothing is there");
+        refuse_link(t, '0', "d/.wh.sub", "d/sub/deep", "nothing is there");
+}
+
+static void a_fifo_below_is_copied_up(void **state)
+{
+        struct test_store *t = *state;
+        struct layer below = { 0 }, l = { 0 };
+        struct stat a, b;
+
+        layer_add(&below, '6', "p", 0640, NULL, NULL);
+        layer_snapshot(t, "base", "", &below);
+        layer_add(&l, '1', "hard", 0644, "p", NULL);
+        layer_snapshot(t, "top", "base", &l);
+        assert_int_equal(test_attach(t, STRATA_COMMITTED, "top"), 0);
+        assert_int_equal(lstat(test_mnt(t, "hard"), &a), 0);
+        assert_int_equal(lstat(test_mnt(t, "p"), &b), 0);
+        assert_true(S_ISFIFO(a.st_mode));
+        assert_int_equal(a.st_mode & 07777, 0640);
+        assert_int_equal(a.st_ino, b.st_ino);
+        assert_int_equal(a.st_mtim.tv_sec, 1000000000);
+}
+
 static void aufs_own_is_passed_over(void **state)
 {
         struct test_store *t = *state;
@@ -200,6 +246,8 @@ int main(void)
                 TEST(a_folder_over_a_folder_merges),
                 TEST(later_entries_win),
                 TEST(links_below_are_followed_and_copied_up),
+                TEST(hard_links_that_lead_nowhere),
+                TEST(a_fifo_below_is_copied_up),
                 TEST(aufs_own_is_passed_over),
         };
 
