@@ -216,6 +216,8 @@ static int add_xattr(void *data, const char *name, const void *value, size_t len
         struct strata_export_entries *x = data;
         struct vfs_cap_data cap;
 
+        if (!strata_xattrs_travels(name))
+                return 0;
         if (strcmp(name, "security.capability") == 0 && len >= sizeof(uint32_t) && plain_capability(value, len, &cap))
                 archive_entry_xattr_add_entry(x->entry, name, &cap, sizeof(cap));
         else

@@ -135,18 +135,13 @@ static bool is_overlay_content(const char *rest)
         return begins(rest, "overlay.");
 }
 
-/*
- * Those of users and of the privileged, ACLs and capabilities. Labels of security modules and signatures over inode
- * numbers (security.selinux, security.evm) belong to the machine, as do the properties of a file system.
- */
 static bool counts(const char *name)
 {
         if (begins(name, "trusted.overlay."))
                 return is_overlay_content(name + strlen("trusted.overlay."));
         if (begins(name, "user.overlay."))
                 return is_overlay_content(name + strlen("user.overlay."));
-        return begins(name, "user.") || begins(name, "trusted.") || begins(name, "system.posix_acl_") ||
-               strcmp(name, "security.capability") == 0;
+        return strata_xattrs_travels(name);
 }
 
 struct xattr_sum {

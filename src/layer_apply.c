@@ -83,8 +83,16 @@ void strata_apply_free(struct strata_apply *a)
         free(a);
 }
 
-/* RAW as components with a '/' between each, "" for the root. -EINVAL for a path that a layer must not hold. */
-static int clean_path(struct strata_apply *a, const char *raw, char ret[PATH_MAX])
+static bool starts_with(const char *s, const char *prefix)
+{
+        return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+/*
+ * RAW as components with a '/' between each, "" for the root. -EINVAL for a path that a layer must not hold. The last
+ * name of an ENTRY may be a whiteout's, and so be longer than that of a file.
+ */
+static int clean_path(struct strata_apply *a, const char *raw, bool entry, char ret[PATH_MAX])
 {
         const char *p = raw;
         char *out = ret;
@@ -98,8 +106,9 @@ static int clean_path(struct strata_apply *a, const char *raw, char ret[PATH_MAX
                                          "an absolute path; paths in a layer are relative to its root");
         while (*p) {
                 size_t len = strcspn(p, "/");
+                size_t mark = entry && starts_with(p, WHITEOUT) && !p[len] ? strlen(WHITEOUT) : 0;
 
-                if (len > NAME_MAX)
+                if (len > NAME_MAX + mark)
                         return strata_apply_fail(a, -EINVAL, raw, "a name of over 255 bytes");
                 if (len == 2 && memcmp(p, "..", 2) == 0)
                         return strata_apply_fail(a, -EINVAL, raw, "a path with \"..\" in it");
@@ -113,11 +122,6 @@ static int clean_path(struct strata_apply *a, const char *raw, char ret[PATH_MAX
         }
         *out = '\0';
         return 0;
-}
-
-static bool starts_with(const char *s, const char *prefix)
-{
-        return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
 /* Looks at the folders of PATH: 1 if the entry is AUFS' own and is to be passed over. */
@@ -235,7 +239,7 @@ static int apply_entry(struct strata_apply *a, struct archive *ar, struct archiv
 {
         const char *link = archive_entry_hardlink(e);
         char path[PATH_MAX], target[PATH_MAX], *last;
-        int r = clean_path(a, archive_entry_pathname(e), path);
+        int r = clean_path(a, archive_entry_pathname(e), true, path);
 
         if (r == 0)
                 r = check_folders(a, path);
@@ -249,7 +253,9 @@ static int apply_entry(struct strata_apply *a, struct archive *ar, struct archiv
                 return apply_mark(a, path, last);
         if (!link)
                 return apply_at(a, path, ar, e);
-        r = clean_path(a, link, target);
+        r = clean_path(a, link, false, target);
+        if (r == 0 && starts_with(target, path) && target[strlen(path)] == '/')
+                r = strata_apply_fail(a, -EINVAL, path, "a hard link to something that it would replace");
         if (r == 0 && !target[0])
                 r = strata_apply_fail(a, -EINVAL, path, "a hard link to the root");
         return r < 0 ? r : strata_apply_hardlink(a, path, target);

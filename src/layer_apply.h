@@ -25,6 +25,7 @@ struct archive_entry;
 struct strata;
 struct strata_batch;
 struct strata_stream;
+struct stat;
 
 #define APPLY_DIRS 128                  /* directories open at once, of each also what lies below */
 #define APPLY_DEPTH_MAX 2048            /* folders in folders: more no path can name (PATH_MAX) */
@@ -197,6 +198,10 @@ void strata_apply_batch_free(struct strata_apply *a);
 /* What entry E says, checked; the xattrs lie in A. */
 int strata_apply_meta_get(struct strata_apply *a, struct archive_entry *e, struct strata_apply_meta *ret);
 
+/* The same of NAME below D (open), as seen there with ST; with ACLs as xattrs. */
+int strata_apply_meta_below(struct strata_apply *a, struct strata_apply_dir *d, const char *name, const struct stat *st,
+                            struct strata_apply_meta *ret);
+
 /* Any thread. Makes the file FD, just made in a directory with these traits, what META says. *WHY on failure. */
 int strata_apply_meta_file(const struct strata_apply *a, int fd, bool plain_owner, bool default_acl,
                            const struct strata_apply_meta *meta, const char **why);
@@ -205,7 +210,7 @@ int strata_apply_meta_file(const struct strata_apply *a, int fd, bool plain_owne
 int strata_apply_meta_dir(struct strata_apply *a, struct strata_apply_dir *d, bool made,
                           const struct strata_apply_meta *meta);
 
-/* Removes all xattrs of FD but the mark of an opaque directory. */
+/* Removes all xattrs of FD but the mark of an opaque directory, and what is the machine's own (xattrs.h). */
 int strata_apply_meta_clear(struct strata_apply *a, int fd);
 
 /* NAME in D, no directory, no regular file, just made. */

@@ -2,8 +2,10 @@
 /* Owner, mode, xattrs, ACLs and times of an entry. */
 #include "layer_apply.h"
 
+#include "layer_walk.h"
 #include "strata.h"
 #include "util/copy.h"
+#include "xattrs.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -20,26 +22,32 @@
 #include <linux/xattr.h>
 #include <unistd.h>
 
-#define OVERLAY_PREFIX "trusted.overlay."
-#define OVERLAY_USER_PREFIX "user.overlay."
+/* How overlayfs itself stores what is called like its own, after its prefix: fs/overlayfs/overlayfs.h,
+ * OVL_XATTR_ESCAPE_PREFIX. */
+#define ESCAPE "overlay."
 
 const char *strata_apply_opaque_name(const struct strata_apply *a)
 {
-        return a->s->in_userns ? OVERLAY_USER_PREFIX "opaque" : OVERLAY_PREFIX "opaque";
+        return a->s->in_userns ? "user.overlay.opaque" : "trusted.overlay.opaque";
 }
 
-static void add_xattr(struct strata_buf *buf, const char *name, const void *value, size_t len)
+static bool is_overlay_own(const struct strata_apply *a, const char *name)
 {
-        uint32_t len32 = (uint32_t)len;
-        const char *tail = name;
+        const char *own = strata_layer_prefix(a->s->in_userns);
 
-        /* As overlayfs itself stores what is called like its own: fs/overlayfs/xattrs.c, OVL_XATTR_ESCAPE_PREFIX. */
-        if (strncmp(name, OVERLAY_PREFIX, sizeof(OVERLAY_PREFIX) - 1) == 0) {
-                strata_buf_addstr(buf, OVERLAY_PREFIX "overlay.");
-                tail = name + sizeof(OVERLAY_PREFIX) - 1;
-        } else if (strncmp(name, OVERLAY_USER_PREFIX, sizeof(OVERLAY_USER_PREFIX) - 1) == 0) {
-                strata_buf_addstr(buf, OVERLAY_USER_PREFIX "overlay.");
-                tail = name + sizeof(OVERLAY_USER_PREFIX) - 1;
+        return strncmp(name, own, strlen(own)) == 0;
+}
+
+static void add_xattr(struct strata_apply *a, const char *name, const void *value, size_t len)
+{
+        const char *own = strata_layer_prefix(a->s->in_userns), *tail = name;
+        struct strata_buf *buf = &a->xattrs;
+        uint32_t len32 = (uint32_t)len;
+
+        if (is_overlay_own(a, name)) {
+                strata_buf_addstr(buf, own);
+                strata_buf_addstr(buf, ESCAPE);
+                tail = name + strlen(own);
         }
         strata_buf_add(buf, tail, strlen(tail) + 1);
         strata_buf_add(buf, &len32, sizeof(len32));
@@ -50,15 +58,17 @@ static int get_xattrs(struct strata_apply *a, struct archive_entry *e)
 {
         const char *name;
         const void *value;
-        size_t len;
+        size_t len, max;
 
         (void)archive_entry_xattr_reset(e);
         while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
-                if (!name || !name[0] || strlen(name) > XATTR_NAME_MAX - 8)
+                max = XATTR_NAME_MAX - (name && is_overlay_own(a, name) ? strlen(ESCAPE) : 0);
+                if (!name || !name[0] || strlen(name) > max)
                         return strata_apply_fail(a, -EINVAL, archive_entry_pathname(e), "an xattr's name is too long");
                 if (len > XATTR_SIZE_MAX)
                         return strata_apply_fail(a, -EINVAL, archive_entry_pathname(e), "an xattr is over 64 KiB long");
-                add_xattr(&a->xattrs, name, value, len);
+                if (strata_xattrs_travels(name)) /* as others unpack as well: what is another machine's is left out */
+                        add_xattr(a, name, value, len);
         }
         return strata_buf_status(&a->xattrs);
 }
@@ -119,15 +129,61 @@ static int get_acl(struct strata_apply *a, struct archive_entry *e, int want, co
         }
         r = strata_buf_status(&value);
         if (r == 0 && value.len > sizeof(head))
-                add_xattr(&a->xattrs, xattr, value.data, value.len);
+                add_xattr(a, xattr, value.data, value.len);
         strata_buf_free(&value);
         return r < 0 ? r : strata_buf_status(&a->xattrs);
+}
+
+/* Before 1970 libarchive has the sign at the seconds alone: -1.5 are -1 and 500,000,000. The kernel counts forwards. */
+static struct timespec get_mtime(struct archive_entry *e)
+{
+        struct timespec ret = { 0 };
+
+        if (!archive_entry_mtime_is_set(e))
+                return ret;
+        ret.tv_sec = archive_entry_mtime(e);
+        ret.tv_nsec = archive_entry_mtime_nsec(e);
+        if (ret.tv_nsec < 0 || ret.tv_nsec >= 1000000000)
+                ret.tv_nsec = 0;
+        if (ret.tv_sec < 0 && ret.tv_nsec) {
+                ret.tv_sec--;
+                ret.tv_nsec = 1000000000 - ret.tv_nsec;
+        }
+        return ret;
+}
+
+static int collect(void *data, const char *name, const void *value, size_t len)
+{
+        struct strata_apply *a = data;
+
+        if (strata_xattrs_travels(name))
+                add_xattr(a, name, value, len);
+        return strata_buf_status(&a->xattrs);
+}
+
+int strata_apply_meta_below(struct strata_apply *a, struct strata_apply_dir *d, const char *name, const struct stat *st,
+                            struct strata_apply_meta *ret)
+{
+        int r;
+
+        a->xattrs.len = 0;
+        if (fchdir(d->lower_fd) < 0)
+                return -errno;
+        r = strata_xattrs_each(-1, name, NULL, collect, a);
+        *ret = (struct strata_apply_meta){
+                .uid = st->st_uid,
+                .gid = st->st_gid,
+                .mode = st->st_mode & 07777,
+                .mtime = st->st_mtim,
+                .xattrs = a->xattrs.data ? a->xattrs.data : "",
+                .xattrs_len = a->xattrs.len,
+        };
+        return r;
 }
 
 int strata_apply_meta_get(struct strata_apply *a, struct archive_entry *e, struct strata_apply_meta *ret)
 {
         int64_t uid = archive_entry_uid(e), gid = archive_entry_gid(e);
-        long nsec = archive_entry_mtime_is_set(e) ? archive_entry_mtime_nsec(e) : 0;
         int acls = archive_entry_acl_types(e), r = 0;
 
         if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX)
@@ -147,8 +203,7 @@ int strata_apply_meta_get(struct strata_apply *a, struct archive_entry *e, struc
                 .uid = (uid_t)uid,
                 .gid = (gid_t)gid,
                 .mode = archive_entry_mode(e) & 07777,
-                .mtime = { .tv_sec = archive_entry_mtime_is_set(e) ? archive_entry_mtime(e) : 0,
-                           .tv_nsec = nsec >= 0 && nsec < 1000000000 ? nsec : 0 },
+                .mtime = get_mtime(e),
                 .xattrs = a->xattrs.data ? a->xattrs.data : "",
                 .xattrs_len = a->xattrs.len,
         };
@@ -223,7 +278,8 @@ int strata_apply_meta_clear(struct strata_apply *a, int fd)
                 return errno == ENOTSUP ? 0 : -errno;
         a->scratch[len] = '\0';
         for (const char *name = a->scratch; name < a->scratch + len; name += strlen(name) + 1)
-                if (strcmp(name, strata_apply_opaque_name(a)) != 0 && fremovexattr(fd, name) < 0 && errno != ENODATA)
+                if (strata_xattrs_travels(name) && strcmp(name, strata_apply_opaque_name(a)) != 0 &&
+                    fremovexattr(fd, name) < 0 && errno != ENODATA)
                         return -errno;
         return 0;
 }
@@ -244,14 +300,22 @@ static bool has_xattr(const struct strata_apply_meta *meta, const char *name)
         return false;
 }
 
+/* Files on their way to D are made as it was when they came. */
+static int settle_into(struct strata_apply *a, struct strata_apply_dir *d)
+{
+        return atomic_load(&d->pending) ? strata_apply_settle(a) : 0;
+}
+
 int strata_apply_meta_dir(struct strata_apply *a, struct strata_apply_dir *d, bool made,
                           const struct strata_apply_meta *meta)
 {
         const char *name = strata_apply_dir_name(d);
         bool inherits = !d->parent || d->parent->default_acl;
         bool plain = made && d->parent && d->parent->plain_owner && meta->uid == a->euid && meta->gid == a->egid;
-        int r = 0;
+        int r = made ? 0 : settle_into(a, d);
 
+        if (r < 0)
+                return r;
         if (!plain && fchown(d->fd, meta->uid, meta->gid) < 0)
                 return strata_apply_fail(a, -errno, name, owner_why);
         if (!made || inherits)

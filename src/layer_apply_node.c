@@ -133,27 +133,32 @@ static bool is_zero(const char *p, size_t len)
         return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
-/* All of FROM to TO; what is zero becomes a hole. */
-static int copy_file(struct strata_apply *a, int from, int to)
+/* All SIZE bytes of FROM to TO; what is zero becomes a hole. */
+static int copy_file(struct strata_apply *a, int from, int to, off_t size)
 {
         off_t done = 0;
 
-        for (;;) {
-                ssize_t n = read(from, a->scratch, sizeof(a->scratch) - 1);
+        while (done < size) {
+                off_t data = lseek(from, done, SEEK_DATA);
+                ssize_t n;
                 int r = 0;
 
+                if (data < 0 && errno == ENXIO)
+                        break; /* but a hole to the end */
+                if (data > done)
+                        done = data;
+                n = pread(from, a->scratch, sizeof(a->scratch) - 1, done);
                 if (n < 0 && errno == EINTR)
                         continue;
-                if (n < 0)
-                        return -errno;
-                if (n == 0)
-                        return ftruncate(to, done) < 0 ? -errno : 0;
+                if (n <= 0)
+                        return n < 0 ? -errno : -EIO; /* it is committed: nobody makes it shorter */
                 if (!is_zero(a->scratch, (size_t)n))
                         r = write_at(to, a->scratch, (size_t)n, done);
                 if (r < 0)
                         return r;
                 done += n;
         }
+        return ftruncate(to, size) < 0 ? -errno : 0;
 }
 
 static int copy_up_file(struct strata_apply *a, struct strata_apply_dir *d, const char *name)
@@ -166,7 +171,7 @@ static int copy_up_file(struct strata_apply *a, struct strata_apply_dir *d, cons
                 r = open_new(a, d, name, st.st_mode, &to);
         if (r < 0)
                 return r;
-        r = copy_file(a, from, to);
+        r = copy_file(a, from, to, st.st_size);
         if (r == 0 && d->default_acl)
                 r = strata_apply_meta_clear(a, to);
         if (r == 0 && fstat(to, &now) < 0)
@@ -183,6 +188,7 @@ static int copy_up(struct strata_apply *a, struct strata_apply_dir *d, const cha
         char target[PATH_MAX];
         struct stat st;
         ssize_t n;
+        int r;
 
         if (d->lower_fd < 0 || fstatat(d->lower_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return strata_apply_fail(a, -EINVAL, name, "a hard link leads there, and nothing is there");
@@ -190,9 +196,9 @@ static int copy_up(struct strata_apply *a, struct strata_apply_dir *d, const cha
                 return strata_apply_fail(a, -EINVAL, name, "a hard link leads to this folder");
         if (S_ISREG(st.st_mode))
                 return copy_up_file(a, d, name);
-        meta = (struct strata_apply_meta){
-                .uid = st.st_uid, .gid = st.st_gid, .mode = st.st_mode & 07777, .mtime = st.st_mtim, .xattrs = ""
-        };
+        r = strata_apply_meta_below(a, d, name, &st, &meta);
+        if (r < 0)
+                return strata_apply_fail(a, r, name, "what a hard link leads to can't be copied from below");
         if (!S_ISLNK(st.st_mode))
                 return strata_apply_special(a, d, name, st.st_mode & S_IFMT, st.st_rdev, &meta);
         n = readlinkat(d->lower_fd, name, target, sizeof(target) - 1);

@@ -25,7 +25,10 @@ static int make_missing(struct strata_apply *a, struct strata_apply_dir *d, cons
         cleanup_fd int from = -1;
         struct stat st, now;
         bool made;
-        int r = strata_apply_dir_make(a, d, name, 0755, ret, &made);
+        int r;
+
+        d->dirty = true;
+        r = strata_apply_dir_make(a, d, name, 0755, ret, &made);
 
         if (r < 0 || !made)
                 return r;

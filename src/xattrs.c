@@ -55,6 +55,17 @@ static const char *seen_name(const char *name, const char *prefix, char buf[256]
         return buf;
 }
 
+static bool begins(const char *name, const char *prefix)
+{
+        return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+bool strata_xattrs_travels(const char *name)
+{
+        return begins(name, "user.") || begins(name, "trusted.") || begins(name, "system.posix_acl_") ||
+               strcmp(name, "security.capability") == 0;
+}
+
 static int compare(const void *a, const void *b)
 {
         return strcmp(*(char *const *)a, *(char *const *)b);

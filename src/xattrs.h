@@ -16,6 +16,13 @@ typedef int (*strata_xattr_fn)(void *data, const char *name, const void *value, 
  */
 int strata_xattrs_each(int fd, const char *path, const char *prefix, strata_xattr_fn fn, void *data);
 
+/*
+ * True for those that belong to the contents, and go along with them from machine to machine: `user.*`, `trusted.*`,
+ * ACLs and capabilities. Labels of security modules and signatures over inode numbers (security.selinux, security.evm)
+ * belong to the machine, the properties of a file system (btrfs.*) to that.
+ */
+bool strata_xattrs_travels(const char *name);
+
 /* 1 if both have the same; 0; -errno. Either as above. */
 int strata_xattrs_equal(int fd, const char *path, const char *prefix, int other_fd);
 

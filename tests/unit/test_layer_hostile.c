@@ -53,6 +53,7 @@ REFUSE(absolute, '0', "/tmp/stratafs-x", NULL, "absolute")
 REFUSE(hard_link_out, '1', "x", "../../../../../etc/passwd", "\"..\"")
 REFUSE(hard_link_absolute, '1', "x", "/etc/passwd", "absolute")
 REFUSE(hard_link_to_nothing, '1', "x", "no/such", "nothing is there")
+REFUSE(hard_link_under_itself, '1', "good", "good/x", "would replace")
 REFUSE(hard_link_to_root, '1', "x", "./", "root")
 REFUSE(root_is_a_file, '0', ".", NULL, "root")
 REFUSE(bare_whiteout, '0', ".wh.", NULL, "whiteout")
@@ -188,7 +189,7 @@ static void what_no_file_can_have(void **state)
                 { value, "over 64 KiB" },
         };
 
-        memset(name + strlen(name), 'n', 250);
+        memset(name + strlen(name), 'n', 256);
         strcat(name, "=1");
         memset(value + strlen(value), 'v', 66000);
         for (size_t i = 0; i < COUNT(cases); i++) {
@@ -201,6 +202,20 @@ static void what_no_file_can_have(void **state)
                 test_store_teardown(state);
                 test_store_setup(state);
         }
+}
+
+/* As long as the mark of a whiteout may be. */
+static void a_hard_link_to_a_long_name(void **state)
+{
+        char record[300] = "linkpath=.wh.";
+        const char *records[] = { record };
+        struct layer l = { 0 };
+
+        memset(record + strlen(record), 'n', 255);
+        layer_add_pax(&l, records, 1);
+        layer_add(&l, '1', "x", 0644, "short", NULL);
+        layer_end(&l);
+        refused(*state, &l, "255");
 }
 
 static void a_hard_link_to_a_folder(void **state)
@@ -321,6 +336,7 @@ int main(void)
                 TEST(hard_link_out),
                 TEST(hard_link_absolute),
                 TEST(hard_link_to_nothing),
+                TEST(hard_link_under_itself),
                 TEST(hard_link_to_root),
                 TEST(root_is_a_file),
                 TEST(bare_whiteout),
@@ -336,6 +352,7 @@ int main(void)
                 TEST(a_link_to_a_long_name),
                 TEST(folders_without_end),
                 TEST(what_no_file_can_have),
+                TEST(a_hard_link_to_a_long_name),
                 TEST(a_hard_link_to_a_folder),
                 TEST(devices),
                 TEST(long_name),
