@@ -197,6 +197,26 @@ static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
         (void)unlinkat(s->layers_fd, path, 0);
 }
 
+/* What others stand on was never removed: its link is lost, and there is one place for it. NAMES is held. */
+static void check_unlinked_parent(struct strata *s, struct strata_check *c, const struct strata_record *rec,
+                                  const char *path)
+{
+        int r = STRATA_CHECK_LEFT;
+
+        if (strata_check_is_there(s, s->kind_fd[rec->now.kind], rec->now.name)) {
+                (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+                strata_check_tell(c, r, EUCLEAN, path,
+                                  "other layers stand on this one, its link is lost, and something else is called "
+                                  "%s/%s: rename that, then repair",
+                                  strata_kind_folder(rec->now.kind), rec->now.name);
+                return;
+        }
+        if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                r = relink(s, rec->id, &rec->now);
+        strata_check_tell(c, r, EUCLEAN, path, "other layers stand on this one, and its link %s/%s is lost",
+                          strata_kind_folder(rec->now.kind), rec->now.name);
+}
+
 /* A layer with a record in order that nothing leads to at the places it names. NAMES is held. */
 static void check_unlinked(struct strata *s, struct strata_check *c, const struct strata_record *rec)
 {
@@ -228,6 +248,15 @@ static void check_unlinked(struct strata *s, struct strata_check *c, const struc
                 strata_check_tell(c, r, EUCLEAN, path, "the link %s/%s leads here, but the record says %s/%s",
                                   strata_kind_folder(stray.kind), stray.name, strata_kind_folder(rec->now.kind),
                                   rec->now.name);
+                return;
+        }
+        found = strata_entry_has_children(s, rec->id);
+        if (found < 0) {
+                strata_check_cannot_tell(c, found, path);
+                return;
+        }
+        if (found) {
+                check_unlinked_parent(s, c, rec, path);
                 return;
         }
         if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
@@ -269,12 +298,23 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
                 return;
         }
         if (r == 0) {
-                r = STRATA_CHECK_LEFT;
-                if (error != -ENOENT && has_files(s, id)) {
-                        strata_check_foreign(s, c, s->layers_fd, strrchr(path, '/') + 1, path,
-                                             "its record is damaged and no link leads to it, but it holds files");
+                r = strata_entry_has_children(s, id);
+                if (r < 0) {
+                        strata_check_cannot_tell(c, r, path);
                         return;
                 }
+                if (r > 0) {
+                        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+                        strata_check_tell(c, STRATA_CHECK_LEFT, EUCLEAN, path,
+                                          "its record and its link are lost, but other layers stand on it");
+                        return;
+                }
+                if (has_files(s, id)) {
+                        strata_check_foreign(s, c, s->layers_fd, strrchr(path, '/') + 1, path,
+                                             "it has no record in order and no link leads to it, but it holds files");
+                        return;
+                }
+                r = STRATA_CHECK_LEFT;
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
                         r = strata_trash_layer(s, id);
                 strata_check_tell(c, r, 0, path, "it has no record, and no link leads to it: a crash left it");

@@ -402,6 +402,61 @@ static void records_that_never_reached_the_disk(void **state)
         assert_null(strstr(told.text, "(mended)"));
 }
 
+/* No crash loses the link of a layer that others stand on: it is no rubbish. */
+static void what_others_stand_on_is_never_deleted(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t base = test_snapshot(t, "base", "");
+        char link[PATH_MAX];
+        struct strata_check c;
+        struct told told;
+        char *before;
+
+        test_snapshot(t, "top", "base");
+        test_write(test_path(t, "layers/%" PRIu64 "/fs/file", base), "kept");
+        strcpy(link, test_path(t, "snapshots/base"));
+        assert_int_equal(unlink(link), 0);
+        c = run(t, STRATA_CHECK_SWEEP, &told);
+        assert_non_null(strstr(told.text, "its link snapshots/base is lost (mended)"));
+        assert_int_equal(c.found, c.repaired);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "base").id, base);
+        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+
+        /* its place is taken */
+        test_snapshot(t, "other", "");
+        assert_int_equal(unlink(link), 0);
+        test_rename_by_hand(t, STRATA_COMMITTED, test_info(t, STRATA_COMMITTED, "other").id, "other", "base");
+        before = test_state(t);
+        c = run(t, STRATA_CHECK_REPAIR, &told);
+        assert_non_null(strstr(told.text, "something else is called snapshots/base"));
+        assert_int_equal(c.repaired, 0);
+        test_assert_state(t, before);
+
+        /* its record is lost as well */
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", base)), 0);
+        for (int mode = STRATA_CHECK_LOOK; mode <= STRATA_CHECK_REPAIR; mode++) {
+                run(t, mode, &told);
+                assert_non_null(strstr(told.text, "its record and its link are lost, but other layers stand on it"));
+                test_assert_text(test_path(t, "layers/%" PRIu64 "/fs/file", base), "kept");
+        }
+}
+
+static void files_without_a_record_are_kept(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_snapshot(t, "lost", "");
+        struct told told;
+
+        test_write(test_path(t, "layers/%" PRIu64 "/fs/file", id), "kept");
+        assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", id)), 0);
+        assert_int_equal(unlink(test_path(t, "snapshots/lost")), 0);
+        run(t, STRATA_CHECK_SWEEP, &told);
+        test_assert_text(test_path(t, "layers/%" PRIu64 "/fs/file", id), "kept");
+        run(t, STRATA_CHECK_REPAIR, &told);
+        assert_non_null(strstr(told.text, "but it holds files"));
+        test_assert_text(test_path(t, "lost+found/1/fs/file"), "kept");
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
 
 int main(void)
@@ -420,6 +475,8 @@ int main(void)
                 STORE_TEST(a_format_with_a_wrong_bit),
                 STORE_TEST(both_links_of_a_commit),
                 STORE_TEST(records_that_never_reached_the_disk),
+                STORE_TEST(what_others_stand_on_is_never_deleted),
+                STORE_TEST(files_without_a_record_are_kept),
                 STORE_TEST(the_mark_of_a_mount_on_a_snapshot),
         };
 
