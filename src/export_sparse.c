@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The map is made from the contents: a range that the file system calls data and that holds zeroes may become a hole
- * between two reads (preallocated blocks, once the page cache lets go of them), and the archive must not change with
- * it.
+ * Whether there is a map, and what is in it, is told by the contents alone: what the file system calls a hole, and how
+ * many blocks it counts, changes between two reads (preallocated blocks go, or lose their page cache; a store is
+ * copied), and the archive must not change with it.
  */
 #include "export_sparse.h"
 
@@ -11,8 +11,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define WORTH ((int64_t)1 << 20) /* bytes of holes from which on a map is made */
+#define WORTH ((uint64_t)1 << 20) /* bytes in blocks of zeroes from which on a map is made */
 #define BLOCK ((size_t)4096)
+#define LARGE ((uint64_t)64 << 20) /* bytes of a file that is not read twice without a sign of zeroes */
+#define SAMPLES 256                /* blocks of it that would show them */
 #define CHUNK ((size_t)256 << 10)
 #define GAP ((uint64_t)64 << 10) /* shorter holes are stored as zeroes */
 /*
@@ -25,6 +27,7 @@ struct map {
         struct strata_extent *list;
         size_t n, size;
         uint64_t gap;
+        uint64_t data; /* bytes in blocks that are not all zeroes */
 };
 
 static void merge(struct map *m)
@@ -88,13 +91,16 @@ static int scan(struct map *m, int fd, char *chunk, uint64_t at, uint64_t end)
                         return 0; /* cut off meanwhile */
                 for (size_t done = 0; done < (size_t)n;) {
                         size_t len = BLOCK - (at + done) % BLOCK;
-                        int r;
 
                         if (len > (size_t)n - done)
                                 len = (size_t)n - done;
-                        r = is_zero(chunk + done, len) ? 0 : add(m, at + done, len);
-                        if (r < 0)
-                                return r;
+                        if (!is_zero(chunk + done, len)) {
+                                int r = add(m, at + done, len);
+
+                                if (r < 0)
+                                        return r;
+                                m->data += len;
+                        }
                         done += len;
                 }
                 at += (uint64_t)n;
@@ -102,7 +108,7 @@ static int scan(struct map *m, int fd, char *chunk, uint64_t at, uint64_t end)
         return 0;
 }
 
-/* Fills M from what the file system calls data. 1, or 0 where it can't tell. */
+/* Fills M; what the file system calls a hole is not read. */
 static int make_map(struct map *m, int fd, const struct stat *st, char *chunk)
 {
         off_t at = 0;
@@ -114,8 +120,12 @@ static int make_map(struct map *m, int fd, const struct stat *st, char *chunk)
                 if (data < 0 && errno == ENXIO)
                         break;
                 end = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-                if (end < 0)
-                        return errno == EINVAL || errno == EOPNOTSUPP ? 0 : -errno;
+                if (end < 0 && errno != EINVAL && errno != EOPNOTSUPP)
+                        return -errno;
+                if (end < 0) {
+                        data = at; /* it can't tell */
+                        end = st->st_size;
+                }
                 if (data >= st->st_size)
                         break;
                 if (end > st->st_size)
@@ -127,7 +137,22 @@ static int make_map(struct map *m, int fd, const struct stat *st, char *chunk)
                         return r;
                 at = end;
         }
-        return 1;
+        return 0;
+}
+
+/* True if no block of some, evenly spread over the file, holds zeroes alone: what is missed is little beside the rest.
+ */
+static bool looks_dense(int fd, uint64_t size, char *chunk)
+{
+        if (size < LARGE)
+                return false;
+        for (unsigned i = 0; i < SAMPLES; i++) {
+                uint64_t at = size / SAMPLES * i / BLOCK * BLOCK;
+
+                if (pread(fd, chunk, BLOCK, (off_t)at) != (ssize_t)BLOCK || is_zero(chunk, BLOCK))
+                        return false; /* what can't be read is told of by who has to */
+        }
+        return true;
 }
 
 int strata_export_sparse(int fd, const struct stat *st, struct strata_extent **ret, size_t *n)
@@ -136,13 +161,15 @@ int strata_export_sparse(int fd, const struct stat *st, struct strata_extent **r
         struct map m = { .gap = GAP };
         int r;
 
-        if (st->st_size - (int64_t)st->st_blocks * 512 < WORTH)
+        if ((uint64_t)st->st_size < WORTH)
                 return 0;
         chunk = malloc(CHUNK);
         if (!chunk)
                 return -ENOMEM;
+        if (looks_dense(fd, (uint64_t)st->st_size, chunk))
+                return 0;
         r = make_map(&m, fd, st, chunk);
-        if (r <= 0) {
+        if (r < 0 || (uint64_t)st->st_size - m.data < WORTH) {
                 free(m.list);
                 return r;
         }

@@ -329,6 +329,35 @@ static void write_at(const char *path, off_t at, const char *text)
         assert_int_equal(pwrite(fd, text, strlen(text), at), (ssize_t)strlen(text));
 }
 
+/* Whether zeroes are a hole on the disk makes no difference, and neither do blocks beyond the end of a file. */
+static void only_contents_tell_what_is_sparse(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        cleanup_buf struct strata_buf hole = STRATA_BUF_INIT, zeroes = STRATA_BUF_INIT, ahead = STRATA_BUF_INIT;
+        char *file = strdup(own(t, id, "f"));
+        const struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+        cleanup_free char *zero = calloc(1, 3 << 20);
+        cleanup_fd int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        assert_int_equal(pwrite(fd, "end", 3, 3 << 20), 3);
+        assert_int_equal(futimens(fd, times), 0);
+        hole = export_all(t, STRATA_ACTIVE, "k", 100000);
+        assert_true(hole.len < 100000);
+        assert_int_equal(pwrite(fd, zero, 3 << 20, 0), 3 << 20);
+        assert_int_equal(futimens(fd, times), 0);
+        zeroes = export_all(t, STRATA_ACTIVE, "k", 100000);
+        assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 3 << 20), 0);
+        assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 4 << 20, 8 << 20), 0);
+        assert_int_equal(futimens(fd, times), 0);
+        ahead = export_all(t, STRATA_ACTIVE, "k", 100000);
+        assert_int_equal(zeroes.len, hole.len);
+        assert_memory_equal(zeroes.data, hole.data, hole.len);
+        assert_int_equal(ahead.len, hole.len);
+        assert_memory_equal(ahead.data, hole.data, hole.len);
+        free(file);
+}
+
 static void holes_are_left_out(void **state)
 {
         struct test_store *t = *state;
@@ -371,7 +400,10 @@ static void holes_are_left_out(void **state)
         }
 }
 
-/* More than a size in octal digits holds, without holes to leave out. Only its beginning is read. */
+/*
+ * More than a size in octal digits holds, and wherever it is looked at no zeroes to leave out: 256 blocks. Only its
+ * beginning is read.
+ */
 static void a_file_of_more_than_8_gib(void **state)
 {
         struct test_store *t = *state;
@@ -386,6 +418,9 @@ static void a_file_of_more_than_8_gib(void **state)
         assert_true(fd >= 0);
         if (fallocate(fd, 0, 0, size) < 0)
                 fail_msg("8 GiB of room are needed: %s", strerror(errno));
+        memset(buf, 'x', 4096);
+        for (off_t i = 0; i < 256; i++)
+                assert_int_equal(pwrite(fd, buf, 4096, size / 256 * i / 4096 * 4096), 4096);
         close(fd);
         assert_int_equal(strata_export_new(t->s, &info, &x), 0);
         n = strata_export_read(x, buf, 1 << 20);
@@ -448,6 +483,7 @@ int main(void)
                 ONE(a_name_that_means_a_whiteout_is_refused),
                 TEST_BOTH_APIS(the_same_bytes_each_time),
                 ONE(holes_are_left_out),
+                ONE(only_contents_tell_what_is_sparse),
                 ONE(a_file_of_more_than_8_gib),
                 ONE(deep_folders),
                 TEST_BOTH_APIS(a_view_is_empty),
