@@ -278,21 +278,23 @@ static ssize_t read_some(int fd, void *buf, size_t len, off_t at)
 /* SIZE bytes of FD, straight to where they leave from. A file that was cut off meanwhile is filled up by finish(). */
 static int write_data(struct strata_export_entries *x, struct archive *a, int fd, off_t size)
 {
-        while (size > 0) {
-                size_t want = (uint64_t)size < READ_AT_ONCE ? (size_t)size : READ_AT_ONCE, len;
+        off_t at = 0; /* not that of FD, which looking for holes moves */
+
+        while (at < size) {
+                size_t want = (uint64_t)(size - at) < READ_AT_ONCE ? (size_t)(size - at) : READ_AT_ONCE, len;
                 void *to;
                 ssize_t n;
                 int r = x->sink.reserve(x->sink.data, want, &to, &len);
 
                 if (r < 0)
                         return r;
-                n = read_some(fd, to, len, -1);
+                n = read_some(fd, to, len, at);
                 if (n <= 0)
                         return (int)n;
                 r = status(x, a, archive_write_data(a, to, (size_t)n));
                 if (r < 0)
                         return r;
-                size -= n;
+                at += n;
         }
         return 0;
 }

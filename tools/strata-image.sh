@@ -7,7 +7,7 @@
 label_image() { # ENTRY CONFIG-FILE ID NAME
         hex=${3#sha256:}
         rm -f "$tmp"/piece.*
-        jq -cj . "$2" | split -b 60000 -d -a 2 - "$tmp/piece."
+        jq -cj . "$2" >"$tmp/pieces" && split -b 60000 -d -a 2 "$tmp/pieces" "$tmp/piece." || return 1
         for piece in "$tmp"/piece.*; do
                 cp "$piece" "$1/labels/oci.config.$hex.${piece##*.}" || return 1
         done

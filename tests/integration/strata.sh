@@ -203,15 +203,28 @@ mkdir "$L/kind" && echo >"$R/kind"
 chmod 700 "$R/etc"
 rm "$R/etc/second"
 ln -s a "$L/soft" && ln -s b "$R/soft"
+echo >"$R/"$'red\e[31m' && echo >"$R/"$'c1\x9b31m' && echo >"$R/"$'two\nlines\n' && echo >"$R/é ü" && echo >"$R/"$'\xc2\x9b'
 is "diff A: against the parent" "$(strata diff left)" "$(cat "$A/left/changes")"
-is "diff A B" "$(strata diff left right)" 'M /differs
+is "diff A B" "$(strata diff left right)" 'A "/c1\23331m"
+M /differs
 M /etc
 D /etc/second
 M /kind
 A "/only\tright"
 D /only left
 D "/q\"uote"
-M /soft'
+A "/red\033[31m"
+M /soft
+A "/two\nlines\n"
+A "/\302\233"
+A /é ü'
+is "diff A B: names are as changes has them" "$(strata diff right | sed -n '/lines\|red\|ü\|233/p' | sort)" \
+    "$(strata diff left right | sed -n '/lines\|red\|ü\|233/p' | sort)"
+mkdir "$A/none" "$A/one"
+echo >"$A/one/fs/x"
+is "diff of nothing with something" "$(strata diff none one)" "A /x"
+is "diff of something with nothing" "$(strata diff one none)" "D /x"
+rmdir "$A/none" "$A/one"
 mv "$A/left" "$S/left" && mkdir "$A/copy@left"
 is "diff of equal ones: nothing" "$(strata diff left copy)" ''
 echo three >"$A/copy/fs/same"
@@ -269,6 +282,7 @@ ok "pushed again" strata push "oci:$I:big" "oci:$BASE/big:a"
 is "whole" "$(skopeo inspect --config "oci:$BASE/big:a" | jq '.config.Labels.text | length')" 100000
 
 # ---- names and gc
+mkdir "$A/strata-web" # no process' number: a user's own
 is "gc: nothing while names need it all" "$(strata gc -y </dev/null)" ''
 strata images | cut -f 1 >"$BASE/named"
 status_is "images -d of none" 66 images -d nosuch
@@ -290,6 +304,7 @@ is "gc: all others go" "$(grep -v '^remove' "$BASE/gone" | sort)" "$(printf '%s'
 is "gc: topmost first" "$(grep -v '^remove' "$BASE/gone" | tail -n 1)" "snapshots/$first"
 is "gc: what has a name of its own stays" "$(names "$S")" "scratch "
 is "gc: nothing more" "$(strata gc -y; echo $?)" 0
+ok "gc: what only looks like strata's own stays" rmdir "$A/strata-web"
 
 # ---- signals amid a pull: a layer of many files takes a while
 new_image "$I:many"

@@ -358,6 +358,31 @@ static void only_contents_tell_what_is_sparse(void **state)
         free(file);
 }
 
+/* Whatever is looked at before. */
+static void a_file_without_holes_is_whole(void **state)
+{
+        enum { LEN = (3 << 20) + 5 };
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        cleanup_free char *data = malloc(LEN), *got = malloc(LEN);
+        cleanup_fd int fd = open(own(t, id, "f"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        struct archive_entry *e;
+        struct archive *a;
+
+        for (size_t i = 0; i < LEN; i++)
+                data[i] = (char)(i / 4096 + i % 251);
+        assert_int_equal(pwrite(fd, data, LEN, 0), LEN);
+        {
+                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 100000);
+
+                a = find_entry(&buf, "f", &e);
+                assert_int_equal(archive_entry_size(e), LEN);
+                assert_int_equal(archive_read_data(a, got, LEN), LEN);
+                assert_memory_equal(got, data, LEN);
+                archive_read_free(a);
+        }
+}
+
 static void holes_are_left_out(void **state)
 {
         struct test_store *t = *state;
@@ -482,6 +507,7 @@ int main(void)
                 ONE(names_of_any_length_and_bytes),
                 ONE(a_name_that_means_a_whiteout_is_refused),
                 TEST_BOTH_APIS(the_same_bytes_each_time),
+                ONE(a_file_without_holes_is_whole),
                 ONE(holes_are_left_out),
                 ONE(only_contents_tell_what_is_sparse),
                 ONE(a_file_of_more_than_8_gib),
