@@ -134,6 +134,7 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
                 r = open_fs(entry, &fd, &is_mounted);
         if (r < 0)
                 return r;
+        m->there = is_mounted;
         if (!sfs_live_enter(m))
                 return -ECANCELED;
         if (is_mounted)
@@ -141,7 +142,12 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
         sfs_keep_at(m->id);
         r = attach(m, info, fd);
         sfs_keep_at(0);
-        return r == 0 && is_crowded(m) ? settle(m, entry) : r;
+        m->there = r == 0;
+        if (r == 0 && is_crowded(m)) {
+                r = settle(m, entry);
+                m->there = r != -EAGAIN;
+        }
+        return r;
 }
 
 static void log_failure(struct sfs *sfs, const struct strata_info *info, int error)
@@ -215,7 +221,7 @@ static void run_mount(struct sfs_job *job)
         if (m->result < 0 && !is_mine(m))
                 return;
         strata_metrics_count(sfs->store->metrics, STRATA_VERB_MOUNT, start, m->result);
-        if (m->result < 0 && info.name[0])
+        if (m->result < 0 && info.name[0] && !m->there)
                 log_failure(sfs, &info, m->result);
 }
 
@@ -256,6 +262,7 @@ static void done_mount(struct sfs_job *job)
         struct sfs_attach *a = m->a;
         struct sfs_parked *parked = NULL;
         time_t now = sfs_live_now();
+        int answer = m->result;
         struct sfs_live *e;
         bool lost;
 
@@ -275,6 +282,13 @@ static void done_mount(struct sfs_job *job)
                         e->expires = m->expires;
                         e->idle_mark = false;
                         e->next_try = now + a->sfs->expire;
+                } else if (m->there) {
+                        /*
+                         * Something is in place, or was when it was last seen, and this job could not tell: it is tried
+                         * again. EINTR leaves the kernel what it knows (is_from_the_dead() in loop.c).
+                         */
+                        e->suspect = true;
+                        answer = -EINTR;
                 } else {
                         /* Who is on the way here gets this error, instead of a try of his own. */
                         sfs_ticket_fail(&a->tickets, m->id, -m->result, now);
@@ -284,7 +298,9 @@ static void done_mount(struct sfs_job *job)
                                         sfs_ticket_give_error(&a->tickets, m->id, fuse_req_ctx(p->req)->pid, -m->result,
                                                               now);
                 }
-                sfs_live_set(a, e, m->result == 0 ? SFS_MOUNTED : SFS_BARE);
+                sfs_live_set(a, e, m->result == 0 || m->there ? SFS_MOUNTED : SFS_BARE);
+                if (m->result < 0 && m->there)
+                        e->fresh = true; /* look_again() in attach_idle.c */
                 if (lost && sfs_live_mount(a, e)) {
                         e->parked = parked; /* until that has looked */
                         parked = NULL;
@@ -292,7 +308,7 @@ static void done_mount(struct sfs_job *job)
         }
         pthread_cond_broadcast(&a->settled);
         pthread_mutex_unlock(&a->lock);
-        sfs_live_answer(parked, m->id, m->result);
+        sfs_live_answer(parked, m->id, answer);
         free(m);
 }
 
@@ -302,11 +318,11 @@ bool sfs_live_mount(struct sfs_attach *a, struct sfs_live *e)
 
         if (!m)
                 return false;
-        m->is_look = e->state == SFS_MOUNTED;
+        m->there = e->state == SFS_MOUNTED;
         m->keep = m->outer = steal_fd(&e->copy); /* opened before the tables parted: it is in both */
         m->thaw = m->keep >= 0;
         sfs_live_set(a, e, SFS_MOUNTING);
-        e->looking = m->is_look;
+        e->looking = m->there;
         e->suspect = false; /* from here on: what happens to what this job makes or finds */
         e->job = m->number;
         sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &m->job);

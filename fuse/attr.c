@@ -122,8 +122,15 @@ void sfs_attr_reply(fuse_req_t req, uint64_t node)
 {
         struct stat st;
         double timeout;
-        int r = sfs_attr_get(sfs_of(req), node, &st, &timeout);
+        struct sfs *sfs = sfs_of(req);
+        int r = sfs_attr_get(sfs, node, &st, &timeout);
 
+        if (r == -EUCLEAN && sfs_node_is_entry(node) && sfs_attach_is_pinned(sfs->attach, sfs_node_id(node))) {
+                /* What is mounted in a damaged entry can still be walked to, and taken away. */
+                sfs_attr_of_entry(sfs, sfs_node_id(node), (struct timespec){ 0 }, &st);
+                timeout = 0;
+                r = 0;
+        }
         if (r < 0) {
                 sfs_op_log_error(sfs_of(req), "stat", node, NULL, r);
                 fuse_reply_err(req, -r);

@@ -227,6 +227,13 @@ static int commit_mounted(struct sfs_change *c, const char *path)
         return 0;
 }
 
+static int refuse_used(struct sfs_change *c, struct strata_buf *who)
+{
+        snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who->data ? who->data : "");
+        strata_buf_free(who);
+        return -EBUSY;
+}
+
 static int remove_mounted(struct sfs_change *c, const char *path)
 {
         struct strata_buf who = STRATA_BUF_INIT;
@@ -238,16 +245,9 @@ static int remove_mounted(struct sfs_change *c, const char *path)
         r = c->info.kind == STRATA_COMMITTED ? check_others(c) : 0;
         if (r < 0)
                 return r;
-        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) {
-                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
-                strata_buf_free(&who);
-                return -EBUSY;
-        }
-        if (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who)) {
-                snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who.data ? who.data : "");
-                strata_buf_free(&who);
-                return -EBUSY;
-        }
+        if ((strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) ||
+            (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who)))
+                return refuse_used(c, &who);
         keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         r = unmount_idle(c, path);
         if (r == -EINVAL) {
@@ -255,9 +255,11 @@ static int remove_mounted(struct sfs_change *c, const char *path)
                 r = apply_bare(c);
         } else if (r == 0) {
                 c->mounted = false;
-                if (c->info.kind == STRATA_ACTIVE)
-                        strata_mount_left(c->sfs->store, c->info.id);
                 r = apply(c);
+                if (r < 0 && c->info.kind == STRATA_ACTIVE) { /* it stays: was it left in order? */
+                        strata_close(steal_fd(&keep));
+                        strata_mount_left_all(c->sfs->store, &c->info.id, 1);
+                }
         }
         sfs_mounts_let_go(keep);
         return r;
@@ -268,6 +270,7 @@ static int carry_out(struct sfs_change *c)
         cleanup_free char *path = sfs_fs_path(c->sfs, &c->info);
         const char *why = NULL;
         int r = 0;
+        dev_t dev;
 
         if (!path)
                 return -ENOMEM;
@@ -276,6 +279,16 @@ static int carry_out(struct sfs_change *c)
         sfs_change_why(c, why);
         if (r < 0)
                 return r;
+        if (c->mounted && (c->change == SFS_COMMIT || c->change == SFS_REMOVE)) {
+                /*
+                 * The table says it, not a walk: where somebody has unmounted it and the kernel has forgotten the name,
+                 * that would wait for the lock which our caller holds until we answer.
+                 */
+                r = sfs_mounts_find(c->sfs->mnt, c->info.kind, c->info.name, &dev);
+                if (r < 0)
+                        return r;
+                c->mounted = r;
+        }
         if (c->mounted && c->change == SFS_COMMIT)
                 return commit_mounted(c, path);
         if (c->mounted && c->change == SFS_REMOVE)

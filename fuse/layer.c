@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 static struct sfs_layer *layer_new(const struct strata_info *info, bool writing)
 {
@@ -27,6 +28,11 @@ static struct sfs_layer *layer_new(const struct strata_info *info, bool writing)
 
 void sfs_layer_free(struct sfs_layer *l)
 {
+        if (l->sfs) {
+                pthread_mutex_lock(&l->sfs->layers_lock);
+                DL_DELETE(l->sfs->layers, l);
+                pthread_mutex_unlock(&l->sfs->layers_lock);
+        }
         pthread_mutex_destroy(&l->order);
         free(l);
 }

@@ -29,6 +29,9 @@ struct sfs_layer {
         struct strata_export *out;
         struct strata_import *in;
         bool finished; /* what was written is applied, or is not and never will be */
+
+        struct sfs *sfs;               /* NULL while it is not in the list */
+        struct sfs_layer *prev, *next; /* in the list */
 };
 
 /* One request for an open layer.tar, on its way through the pool. */
@@ -72,6 +75,18 @@ bool sfs_layer_reply_open(struct sfs_layer_job *j);
 
 /* A line in the log for J's error; OPERATION as in the contract. */
 void sfs_layer_log(struct sfs_layer_job *j, const char *operation);
+
+/* layer_list.c: all that are open, as the program may end before they are closed. */
+
+/* Enters L, which sfs_layer_free() takes out. False for one being written once the program ends: it is to be refused.
+ */
+bool sfs_layers_add(struct sfs *sfs, struct sfs_layer *l);
+
+/* Ends all that are being written: their snapshots are as before, their writers get EIO. Does not wait. */
+void sfs_layers_stop(struct sfs *sfs);
+
+/* Frees all that are left, once nothing is asked for any more. */
+void sfs_layers_free(struct sfs *sfs);
 
 /* layer_read.c */
 void sfs_layer_open_read(fuse_req_t req, const struct strata_info *info, struct fuse_file_info *fi);

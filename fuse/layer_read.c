@@ -52,6 +52,8 @@ static void done_open(struct sfs_job *job)
 
         if (j->result < 0)
                 sfs_layer_log(j, "open");
+        else
+                (void)sfs_layers_add(j->sfs, j->l);
         if (sfs_layer_reply_open(j)) {
                 sfs_layer_job_free(j);
                 return;

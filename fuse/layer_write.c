@@ -86,10 +86,10 @@ static int begin(struct sfs_layer_job *j)
         }
         if (r == 0 && j->mounted)
                 r = take_away(j);
-        if (r == 0 && j->mounted) {
+        if (r == 0) {
+                if (j->mounted)
+                        strata_mount_left_all(s, &id, 1);
                 j->mounted = false;
-                strata_mount_left(s, id);
-        } else if (r == 0) {
                 r = strata_mount_lives_on(s, id);
                 if (r > 0) {
                         set_why(j, "a mount of it from an earlier run of this program, or one that was unmounted "
@@ -128,10 +128,23 @@ static void done_undo(struct sfs_job *job)
         sfs_layer_job_free(j);
 }
 
+/* What was opened is given back: nobody can have it. */
+static void undo_open(struct sfs_layer_job *j)
+{
+        j->job.run = run_undo;
+        j->job.done = done_undo;
+        sfs_pool_submit(j->sfs->pool, SFS_LANE_LAYER, &j->job);
+}
+
 static void done_open(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
 
+        if (j->result == 0 && !sfs_layers_add(j->sfs, j->l)) {
+                fuse_reply_err(j->req, EBUSY); /* the program ends */
+                undo_open(j);
+                return;
+        }
         if (j->result < 0) {
                 sfs_layer_log(j, "import");
                 strata_metrics_count(j->sfs->store->metrics, STRATA_VERB_IMPORT, j->l->start, j->result);
@@ -146,9 +159,7 @@ static void done_open(struct sfs_job *job)
                 sfs_layer_free(j->l);
                 sfs_layer_job_free(j);
         } else { /* its caller was killed */
-                j->job.run = run_undo;
-                j->job.done = done_undo;
-                sfs_pool_submit(j->sfs->pool, SFS_LANE_LAYER, &j->job);
+                undo_open(j);
         }
 }
 

@@ -86,7 +86,7 @@ struct sfs_mount_job {
         unsigned tries; /* of a mount: how often it was begun anew */
         int outer;      /* the same descriptor in the outer table, where KEEP was inherited; or -1 */
         bool thaw;      /* of a mount: what KEEP is may be frozen */
-        bool is_look;   /* of a mount: it was mounted when this began */
+        bool there;     /* of a mount: something is mounted there, as far as this job knows, and at its beginning */
         bool expires;   /* of a mount: what it is may be released when idle */
         bool marked;    /* of a release: the kernel noted it as idle, this try may succeed */
         dev_t dev;

@@ -84,6 +84,34 @@ int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, 
         return 0;
 }
 
+struct wanted {
+        enum strata_kind kind;
+        const char *name;
+        bool found;
+        dev_t dev;
+};
+
+static void compare(const struct sfs_mounted *m, void *data)
+{
+        struct wanted *w = data;
+
+        if (m->kind != w->kind || strcmp(m->name, w->name) != 0)
+                return;
+        w->found = true;
+        w->dev = m->dev;
+}
+
+int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, dev_t *dev)
+{
+        struct wanted w = { .kind = kind, .name = name };
+        int r = sfs_mounts_each(mnt, compare, &w);
+
+        if (r < 0 || !w.found)
+                return r;
+        *dev = w.dev;
+        return 1;
+}
+
 static void *close_later(void *arg)
 {
         close((int)(intptr_t)arg);

@@ -17,6 +17,9 @@ struct sfs_mounted {
 /* Calls FOUND for each overlay mounted on an fs/ below MNT, an absolute path. 0 or -errno. */
 int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data);
 
+/* 1 if an overlay is mounted on fs/ of the entry KIND, NAME below MNT, *DEV then its device; 0 if not; -errno. */
+int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, dev_t *dev);
+
 /*
  * Closes FD, the last use of a superblock, on a thread of its own: it may write back for long what is to be deleted.
  * Nothing for a negative one.

@@ -42,8 +42,13 @@ static int lookup_pinned(struct sfs *sfs, enum strata_kind kind, const char *nam
 {
         struct timespec now;
         uint64_t id;
-        int r = sfs_attach_find_pinned(sfs->attach, kind, name, &id);
+        int r;
 
+        /* A link that is in order tells more than a record that is damaged. */
+        if (strata_entry_find(sfs->store, kind, name, &id) == 0 && sfs_attach_is_pinned(sfs->attach, id))
+                r = 1;
+        else
+                r = sfs_attach_find_pinned(sfs->attach, kind, name, &id);
         sfs_op_log_error(sfs, "lookup", SFS_SLOT_FOLDER + (uint64_t)kind, name, error);
         if (r <= 0)
                 return r < 0 ? r : error;
@@ -145,6 +150,10 @@ void sfs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
                 r = lookup_label(sfs, sfs_node_id(parent), name, &e);
         } else if (sfs_node_is_entry(parent)) {
                 r = strata_entry_info(sfs->store, sfs_node_id(parent), &info);
+                if (r == -EUCLEAN && from_walker(req)) {
+                        info = (struct strata_info){ .id = sfs_node_id(parent) }; /* to take away what is mounted */
+                        r = 0;
+                }
                 told = r == 0; /* or by who can't mount there */
                 if (r == 0) {
                         r = lookup_ctl(req, &info, name, &e);

@@ -220,6 +220,7 @@ static struct sfs_change *new_change(fuse_req_t req, enum sfs_change_kind change
                                      const char *name)
 {
         struct sfs_change *c = calloc(1, sizeof(*c));
+        uint64_t id;
         int r;
 
         if (!c) {
@@ -237,6 +238,9 @@ static struct sfs_change *new_change(fuse_req_t req, enum sfs_change_kind change
                 /* The engine says what is wrong, and removes what is damaged. */
                 c->info = (struct strata_info){ .kind = kind };
                 snprintf(c->info.name, sizeof(c->info.name), "%s", name);
+                /* Something may be mounted there all the same, and be in use. */
+                if (r == -EUCLEAN && strata_entry_find(c->sfs->store, kind, name, &id) == 0)
+                        c->info.id = id;
         }
         /* Of what can't be told something may be mounted, and the engine may be told the next moment: not without a
          * claim. */

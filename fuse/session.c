@@ -6,6 +6,7 @@
 #include "inherit.h"
 #include "keep.h"
 #include "labelnode.h"
+#include "layer.h"
 #include "lastwords.h"
 #include "log.h"
 #include "loop.h"
@@ -134,6 +135,7 @@ static void take_down(struct session *x)
         const struct timespec pause = { .tv_nsec = 5000000 };
 
         sfs_verify_stop(&x->sfs);
+        sfs_layers_stop(&x->sfs);
         sfs_attach_shutdown(x->sfs.attach);
         if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
                 /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
@@ -371,6 +373,7 @@ static void session_init(struct session *x, const struct sfs_options *o, const s
         x->host = host;
         pthread_mutex_init(&x->answer_lock, NULL);
         pthread_cond_init(&x->answer_cond, NULL);
+        pthread_mutex_init(&sfs->layers_lock, NULL);
         pthread_mutex_init(&sfs->moves_lock, NULL);
         pthread_mutex_init(&sfs->adopted_lock, NULL);
         pthread_mutex_init(&sfs->verifying_lock, NULL);
@@ -438,6 +441,7 @@ int sfs_session_run(struct sfs_options *o, const struct sfs_host *host)
                 status = 0;
         }
         sfs_pool_free(sfs->pool); /* its last jobs still reply, if to a connection that has ended */
+        sfs_layers_free(sfs);
         fuse_session_unmount(sfs->se);
 out:
         if (sfs->se)
@@ -448,6 +452,7 @@ out:
         sfs_labels_free(sfs->labels);
         sfs_moves_free(sfs);
         pthread_mutex_destroy(&sfs->verifying_lock);
+        pthread_mutex_destroy(&sfs->layers_lock);
         strata_close_store(sfs->store);
         free(sfs->mnt);
         return status;

@@ -17,6 +17,7 @@ struct sfs_attach;
 struct sfs_adopted;
 struct sfs_keep;
 struct sfs_labels;
+struct sfs_layer;
 struct sfs_move;
 struct sfs_past;
 struct sfs_pool;
@@ -41,6 +42,10 @@ struct sfs {
 
         pthread_mutex_t adopted_lock; /* protects ADOPTED; a leaf lock */
         struct sfs_adopted *adopted;  /* open files of workers before: handle.h */
+
+        pthread_mutex_t layers_lock; /* protects the two below, and is taken before a layer's own: layer_list.c */
+        struct sfs_layer *layers;    /* open layer.tar */
+        bool layers_stopped;         /* no more of those that are written: the program ends */
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
         struct sfs_move *moves;     /* names that are changing: moves.h */

@@ -208,7 +208,7 @@ static void run_tidy(struct sfs_job *job)
         if (!sfs_takeover_wait(t->sfs, n->id) ||
             asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
             !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
-            strata_mount_is_attached(path, &dev) <= 0)
+            sfs_mounts_find(t->sfs->mnt, n->kind, n->name, &dev) <= 0 || strata_mount_is_attached(path, &dev) <= 0)
                 return;
         if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
                 (void)strata_mount_thaw(s, path);

@@ -203,7 +203,7 @@ void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
                 return;
         }
         for (size_t i = 0; i < n; i++)
-                strata_mount_left(s, ids[i]);
+                strata_mount_committed(s, ids[i], false);
 }
 
 /*

@@ -131,8 +131,11 @@ void strata_mount_left(struct strata *s, uint64_t id);
  */
 void strata_mount_committed(struct strata *s, uint64_t id, bool ended);
 
-/* The same as strata_mount_left() for N of them, whose files are to be trusted after a power cut too: volatile ones are
- * synced first. */
+/*
+ * As strata_mount_left() for N of them, whose files are to be trusted after a power cut too: volatile ones are synced
+ * first. Those that a process still uses elsewhere, by a bind mount or in another mount namespace, stay marked. Moves
+ * the working directory.
+ */
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n);
 
 /* The device of the file system that FD (O_PATH is enough) lies in. Asks no file system. 0 or -errno. */
