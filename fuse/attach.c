@@ -3,9 +3,11 @@
 
 #include "keep.h"
 #include "live.h"
+#include "log.h"
 #include "loop.h"
 #include "metrics.h"
 #include "node.h"
+#include "ops.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -63,6 +65,15 @@ static int look_inside(struct sfs_attach *a, uint64_t id, double *timeout)
         return e ? 0 : -ENOMEM;
 }
 
+static void log_importing(struct sfs_attach *a, uint64_t id)
+{
+        char path[SFS_PATH_MAX];
+
+        strata_log_add(a->sfs->store->log, "mount",
+                       sfs_op_path(a->sfs, sfs_node(id, SFS_SLOT_FS), NULL, path, sizeof(path)), NULL, EBUSY,
+                       "a layer is just being imported into it; wait for that, or end it");
+}
+
 /*
  * True for a LOOKUP that a worker before kept for a mount, which it does for known names only. Its count went with that
  * worker.
@@ -78,6 +89,7 @@ static bool is_known_by_note(struct sfs_attach *a)
 int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *timeout)
 {
         pid_t tid = fuse_req_ctx(req)->pid;
+        bool importing = false;
         struct sfs_parked *p;
         struct sfs_live *e;
         bool known = is_known_by_note(a);
@@ -94,17 +106,19 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
                 e->known = 1;
         if (e)
                 sfs_live_asked(e, tid);
-        if (sfs_ticket_take_error(&a->tickets, id, tid, &error)) {
-                r = -error;
-        } else if (e && e->importing) {
-                r = -EBUSY;
-        } else if (e && e->state == SFS_MOUNTED && !e->suspect) {
+        if (e && e->state == SFS_MOUNTED && !e->suspect) {
                 sfs_live_known(a, e);
                 *timeout = SFS_FOREVER;
                 r = 0;
+                (void)sfs_ticket_take_error(&a->tickets, id, tid, &error); /* of a try before */
                 /* It got there: a ticket that is left is of a worker that died before it sent the thread back. */
                 (void)sfs_ticket_take(&a->tickets, id, tid, &error);
                 sfs_keep_ticket_taken(a->sfs->keep, id, tid);
+        } else if (sfs_ticket_take_error(&a->tickets, id, tid, &error)) {
+                r = -error;
+        } else if (e && e->importing) {
+                r = -EBUSY;
+                importing = true;
         } else if (e && e->known && p) {
                 bool busy = e->state != SFS_BARE && e->state != SFS_MOUNTED;
 
@@ -118,6 +132,8 @@ int sfs_attach_look(struct sfs_attach *a, fuse_req_t req, uint64_t id, double *t
         free(p);
         if (r == -ESTALE)
                 sfs_attach_missed(a, req, id);
+        if (importing)
+                log_importing(a, id);
         return r;
 }
 
@@ -192,7 +208,7 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
         /* One that a worker before may have kept, its ticket used up. */
         bool wants = sfs_loop_resent();
         struct sfs_live *e;
-        bool kept = false;
+        bool kept = false, importing = false;
 
         *error = 0;
         pthread_mutex_lock(&a->lock);
@@ -208,19 +224,23 @@ bool sfs_attach_gate(struct sfs_attach *a, fuse_req_t req, uint64_t id, int *err
                 if (!e || !p)
                         *error = ENOMEM;
                 else if (e->importing)
-                        *error = EBUSY;
+                        importing = true;
                 else if (e->state != SFS_BARE && e->state != SFS_MOUNTED)
                         kept = true;
                 else if (e->state == SFS_BARE || e->suspect)
                         kept = sfs_live_mount(a, e);
                 if (kept)
                         sfs_live_park(e, p, req, false);
+                else if (importing)
+                        *error = EBUSY;
                 else if (!*error && e && (e->state != SFS_MOUNTED || e->suspect))
                         *error = a->stopping ? EIO : ENOMEM;
         }
         pthread_mutex_unlock(&a->lock);
         if (!kept)
                 free(p);
+        if (importing)
+                log_importing(a, id);
         return kept;
 }
 
@@ -373,6 +393,8 @@ void sfs_attach_import(struct sfs_attach *a, uint64_t id)
         e->parked = NULL;
         pthread_cond_broadcast(&a->settled);
         pthread_mutex_unlock(&a->lock);
+        if (parked)
+                log_importing(a, id);
         sfs_live_answer(parked, id, -EBUSY);
 }
 

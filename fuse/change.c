@@ -85,8 +85,9 @@ static bool describe_in_use(struct sfs_change *c, const char *path)
         bool ret;
         dev_t dev;
 
-        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, false, &who) == 0)
-                strata_busy_elsewhere(dev, &who);
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, false, &who) == 0 &&
+            !strata_busy_elsewhere(dev, &who))
+                (void)sfs_mounts_below(path, &who);
         tell_busy(c, "its fs/ is in use", &who);
         ret = who.len;
         strata_buf_free(&who);
@@ -196,14 +197,30 @@ static int apply_bare(struct sfs_change *c)
         return r < 0 ? r : apply(c);
 }
 
+/* What is mounted below its fs/ would go with that, and with all that was written there. */
+static int check_below(struct sfs_change *c, const char *path)
+{
+        struct strata_buf where = STRATA_BUF_INIT;
+        int r = sfs_mounts_below(path, &where) ? -EBUSY : 0;
+
+        if (r < 0)
+                snprintf(c->why, sizeof(c->why),
+                         "something is mounted below its fs/, which is no part of it: umount %s",
+                         where.data ? where.data : "");
+        strata_buf_free(&where);
+        return r;
+}
+
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : freeze(c, path);
+        int r = c->already ? 0 : check_below(c, path);
         cleanup_fd int watch = -1;
         dev_t dev;
 
+        if (r == 0 && !c->already)
+                r = freeze(c, path);
         if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
                 c->mounted = false; /* unmounted by somebody else */
                 return apply_bare(c);

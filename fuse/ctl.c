@@ -12,7 +12,7 @@ static const struct sfs_ctl table[] = {
         { SFS_SLOT_FOLDER + STRATA_COMMITTED, "snapshots", S_IFDIR | 0755, SFS_AT_TOP, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_TREE, "tree", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_tree, NULL },
         { SFS_SLOT_GRAPH, "graph.dot", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_graph, NULL },
-        { SFS_SLOT_LOG, "log", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_log, NULL },
+        { SFS_SLOT_LOG, "log", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_LONG, sfs_show_log, NULL },
         { SFS_SLOT_METRICS, "metrics", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_metrics, NULL },
         { SFS_SLOT_VERSION, "version", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_LOW, sfs_show_version, NULL },
         { SFS_SLOT_FS, "fs", S_IFDIR | 0755, SFS_AT_ENTRIES, SFS_COST_NONE, NULL, NULL },
@@ -80,7 +80,7 @@ off_t sfs_ctl_size(struct sfs *sfs, const struct sfs_ctl *ctl, const struct stra
 
         if (ctl->cost == SFS_COST_LAYER)
                 return ctl->known(sfs, info, &known) ? (off_t)known : 0;
-        if (!ctl->show || sfs_ctl_is_slow(sfs, ctl, info))
+        if (!ctl->show || ctl->cost == SFS_COST_LONG || sfs_ctl_is_slow(sfs, ctl, info))
                 return 0;
         if (ctl->show(sfs, info, &buf) == 0)
                 size = (off_t)buf.len;

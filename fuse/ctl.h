@@ -15,7 +15,8 @@ enum sfs_cost {
         SFS_COST_LOW,   /* made at each look: stat shows the true size */
         SFS_COST_ONCE,  /* a walk over the layer, unless KNOWN says that it is not needed */
         SFS_COST_LAYER, /* a walk over the layer; KNOWN may tell the size */
-        SFS_COST_WALK,  /* a walk over the store or over memory: stat shows 0, as in /proc */
+        SFS_COST_WALK,  /* a walk over the store: stat shows 0, as in /proc */
+        SFS_COST_LONG,  /* memory alone, but too long to be made for a stat: that shows 0 */
 };
 
 /* Where a file is: a bit for the mount point itself and one for each kind of entry. */

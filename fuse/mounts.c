@@ -112,6 +112,27 @@ int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, de
         return 1;
 }
 
+bool sfs_mounts_below(const char *path, struct strata_buf *where)
+{
+        FILE *f = fopen("/proc/self/mountinfo", "re");
+        char place[4096 * 4 + 1];
+        cleanup_free char *line = NULL;
+        size_t size = 0, len = strlen(path);
+        bool found = false;
+
+        while (f && !found && getline(&line, &size, f) > 0) {
+                if (sscanf(line, "%*d %*d %*s %*s %16384s", place) != 1)
+                        continue;
+                unescape(place);
+                found = strncmp(place, path, len) == 0 && place[len] == '/';
+        }
+        if (found)
+                strata_buf_add_path(where, place);
+        if (f)
+                fclose(f);
+        return found;
+}
+
 static void *close_later(void *arg)
 {
         close((int)(intptr_t)arg);

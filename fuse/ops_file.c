@@ -77,7 +77,7 @@ static int open_text(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 return r;
         }
         if (sfs_ctl_is_slow(sfs, t->ctl, t->in_entry ? &t->info : NULL)) {
-                sfs_pool_submit(sfs->pool, SFS_LANE_READ, &t->job);
+                sfs_pool_submit(sfs->pool, t->ctl->cost == SFS_COST_WALK ? SFS_LANE_READ : SFS_LANE_WALK, &t->job);
         } else {
                 run_text(&t->job);
                 done_text(&t->job);

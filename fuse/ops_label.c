@@ -338,6 +338,7 @@ static void done_truncate(struct sfs_job *job)
         struct sfs_label_job *l = (struct sfs_label_job *)job;
 
         if (l->result < 0) {
+                log_label(l->sfs, l->node, l->result);
                 sfs_label_done_reply(job);
                 return;
         }

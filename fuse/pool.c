@@ -17,9 +17,9 @@
 
 static const unsigned lane_threads[SFS_LANES] = {
         [SFS_LANE_MOUNT] = 4, [SFS_LANE_CLAIM] = 4, [SFS_LANE_CHANGE] = 4, [SFS_LANE_LABEL] = 2,
-        [SFS_LANE_READ] = 2,  [SFS_LANE_LAYER] = 4, [SFS_LANE_VERIFY] = 2,
+        [SFS_LANE_READ] = 2,  [SFS_LANE_WALK] = 2,  [SFS_LANE_LAYER] = 4,  [SFS_LANE_VERIFY] = 2,
 };
-#define THREADS_MAX 22 /* of all lanes */
+#define THREADS_MAX 24 /* of all lanes */
 
 struct queue {
         pthread_mutex_t lock; /* protects all below; a leaf lock */
@@ -230,6 +230,8 @@ bool sfs_pool_is_dead_walker(struct sfs_pool *p, pid_t tid)
 {
         unsigned n = atomic_load(&p->n_dead);
 
+        if (tid <= 0)
+                return false; /* a caller from a PID namespace that is not below ours; 0 is a free place */
         for (unsigned i = 0; i < n; i++)
                 if (atomic_load(&p->dead[i]) == tid)
                         return true;

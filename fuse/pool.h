@@ -21,10 +21,11 @@ enum sfs_lane {
         SFS_LANE_CHANGE, /* commit, rename, remove of what is mounted */
         SFS_LANE_LABEL,  /* labels on their way to the disk */
         SFS_LANE_READ,   /* text that takes a walk over the store */
+        SFS_LANE_WALK,   /* text that takes a walk over a layer */
         SFS_LANE_LAYER,  /* pieces of layers, going out and coming in */
         SFS_LANE_VERIFY, /* whole layers being read */
 };
-#define SFS_LANES 7
+#define SFS_LANES 8
 
 struct sfs_keep;
 struct sfs_pool;

@@ -117,6 +117,23 @@ ok "damaged: then it goes" wait_until 10 free
 is "damaged: with its mount" "$(metric stratafs_live_mounts)" 0
 stop_program
 
+# ---- something else is mounted below fs/
+
+new_mount
+prepare work
+mkdir "$MNT/active/work/fs/proc"
+mount -t tmpfs tmpfs "$MNT/active/work/fs/proc"
+echo kept >"$MNT/active/work/fs/proc/file"
+is "mounted below: a commit" "$(errno rename "$MNT/active/work" "$MNT/snapshots/work")" EBUSY
+like "mounted below: log says where" "$(t tail -n 1 "$MNT/log")" "mounted below.*umount $MNT/active/work/fs/proc\$"
+is "mounted below: a removal" "$(errno rmdir "$MNT/active/work")" EBUSY
+like "mounted below: log says where, too" "$(t tail -n 1 "$MNT/log")" "in use.*$MNT/active/work/fs/proc"
+is "mounted below: it is left as it was" "$(t cat "$MNT/active/work/fs/proc/file")" kept
+ok "mounted below: fs/ is writable" t touch "$MNT/active/work/fs/more"
+umount "$MNT/active/work/fs/proc"
+ok "mounted below: committed without" commit work
+stop_program
+
 # ---- the end of the program amid an import
 
 new_mount
@@ -133,6 +150,8 @@ writer=$!
 exec {fd}>"$BASE/fifo" {fd2}>"$MNT/active/opened/layer.tar"
 head -c 2000000 "$BASE/layer.tar" >&"$fd"
 ok "amid an import: it has begun" wait_until 10 test -e "$STORE/layers/1/fs.new/random"
+is "amid an import: fs/ can't be touched" "$(errno open "$MNT/active/begun/fs/random")" EBUSY
+logged "amid an import: with the reason" mount active/begun/fs EBUSY "being imported"
 kill -TERM "$PID"
 ok "amid an import: the program ends at once" wait_until 10 gone "$PID"
 exec {fd}>&- {fd2}>&-
