@@ -201,14 +201,14 @@ static int apply_bare(struct sfs_change *c)
 static int check_below(struct sfs_change *c, const char *path)
 {
         struct strata_buf where = STRATA_BUF_INIT;
-        int r = sfs_mounts_below(path, &where) ? -EBUSY : 0;
+        int r = sfs_mounts_below(path, &where);
 
-        if (r < 0)
+        if (r > 0)
                 snprintf(c->why, sizeof(c->why),
                          "something is mounted below its fs/, which is no part of it: umount %s",
                          where.data ? where.data : "");
         strata_buf_free(&where);
-        return r;
+        return r > 0 ? -EBUSY : r;
 }
 
 /* Freeze, commit, unmount. The frozen mount goes last: up to there a failure can be undone. */

@@ -2,13 +2,17 @@
 #include "mounts.h"
 
 #include "util/cleanup.h"
+#include "util/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+
+#define TABLE_MAX ((size_t)256 << 20)
 
 /* Undoes the octal escapes of mountinfo, in place: proc_pid_mountinfo(5). */
 static void unescape(char *s)
@@ -70,18 +74,38 @@ static void look_at(const char *mnt, const char *line, void (*found)(const struc
         found(&m, data);
 }
 
+/*
+ * The lines of the table, to be walked with next_line(). 0, or -errno: half a table would say that things are not
+ * mounted.
+ */
+static int read_table(struct strata_buf *ret)
+{
+        return strata_io_read_at(AT_FDCWD, "/proc/self/mountinfo", TABLE_MAX, ret);
+}
+
+/* The line at *AT, as a string; *AT then is the next one. NULL at the end. */
+static char *next_line(struct strata_buf *table, size_t *at)
+{
+        char *line = table->data + *at;
+        char *end = *at < table->len ? memchr(line, '\n', table->len - *at) : NULL;
+
+        if (!end)
+                return NULL;
+        *end = '\0';
+        *at = (size_t)(end + 1 - table->data);
+        return line;
+}
+
 int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data)
 {
-        FILE *f = fopen("/proc/self/mountinfo", "re");
-        cleanup_free char *line = NULL;
-        size_t size = 0;
+        cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
+        int r = read_table(&table);
+        size_t at = 0;
+        char *line;
 
-        if (!f)
-                return -errno;
-        while (getline(&line, &size, f) > 0)
+        while (r == 0 && (line = next_line(&table, &at)))
                 look_at(mnt, line, found, data);
-        fclose(f);
-        return 0;
+        return r;
 }
 
 struct wanted {
@@ -112,25 +136,23 @@ int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, de
         return 1;
 }
 
-bool sfs_mounts_below(const char *path, struct strata_buf *where)
+int sfs_mounts_below(const char *path, struct strata_buf *where)
 {
-        FILE *f = fopen("/proc/self/mountinfo", "re");
-        char place[4096 * 4 + 1];
-        cleanup_free char *line = NULL;
-        size_t size = 0, len = strlen(path);
-        bool found = false;
+        cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
+        char place[4096 * 4 + 1], *line;
+        size_t len = strlen(path), at = 0;
+        int r = read_table(&table);
 
-        while (f && !found && getline(&line, &size, f) > 0) {
+        while (r == 0 && (line = next_line(&table, &at))) {
                 if (sscanf(line, "%*d %*d %*s %*s %16384s", place) != 1)
                         continue;
                 unescape(place);
-                found = strncmp(place, path, len) == 0 && place[len] == '/';
-        }
-        if (found)
+                if (strncmp(place, path, len) != 0 || place[len] != '/')
+                        continue;
                 strata_buf_add_path(where, place);
-        if (f)
-                fclose(f);
-        return found;
+                return 1;
+        }
+        return r;
 }
 
 static void *close_later(void *arg)

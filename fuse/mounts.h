@@ -21,8 +21,8 @@ int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, 
 /* 1 if an overlay is mounted on fs/ of the entry KIND, NAME below MNT, *DEV then its device; 0 if not; -errno. */
 int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, dev_t *dev);
 
-/* Whether something is mounted below PATH, an absolute path; the place of the first one is added to WHERE. */
-bool sfs_mounts_below(const char *path, struct strata_buf *where);
+/* 1 if something is mounted below PATH, an absolute path; the place of the first is added to WHERE. 0; -errno. */
+int sfs_mounts_below(const char *path, struct strata_buf *where);
 
 /*
  * Closes FD, the last use of a superblock, on a thread of its own: it may write back for long what is to be deleted.

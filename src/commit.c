@@ -2,9 +2,11 @@
 #include "commit.h"
 
 #include "index.h"
+#include "label.h"
 #include "link.h"
 #include "manifest_make.h"
 #include "mount.h"
+#include "store.h"
 #include "strata.h"
 #include "util/timefmt.h"
 
@@ -28,7 +30,7 @@ static int set_time(struct strata *s, const struct strata_info *info, struct tim
 /* One syncfs covers the layer's files, its record and its directories, whatever the file system. */
 static int sync_all(struct strata *s)
 {
-        return s->config.durable && syncfs(s->root_fd) < 0 ? -errno : 0;
+        return s->config.durable ? strata_store_sync(s) : 0;
 }
 
 /* The fingerprints of the layer, and the record that names them, beside the present one. */
@@ -56,10 +58,24 @@ static void unstage(struct strata *s, const struct strata_info *info, const stru
         (void)set_time(s, info, info->updated);
 }
 
+/* 1 if a sync that failed leaves it open whether all of entry INFO can reach the disk; 0; -errno. */
+static int is_unsynced(struct strata *s, const struct strata_info *info, bool *trusted)
+{
+        int r;
+
+        *trusted = false;
+        if (!s->config.durable || info->id >= atomic_load(&s->unsynced_below))
+                return 0;
+        r = strata_mount_is_trusted(s, info->id);
+        *trusted = r > 0;
+        return r < 0 ? r : !r;
+}
+
 static int commit_entry(struct strata *s, const struct strata_info *info, const char *name, const char **why)
 {
         int cut_off = strata_mount_was_cut_off(s, info->id);
         struct strata_record rec;
+        bool trusted;
         int r;
 
         r = strata_link_check_free(s, STRATA_COMMITTED, name, why); /* before any work, and again at the step */
@@ -68,6 +84,15 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
         if (r > 0) {
                 *why = STRATA_MOUNT_CUT_OFF;
                 r = -EUCLEAN;
+        }
+        if (r < 0)
+                return r;
+        r = is_unsynced(s, info, &trusted);
+        if (r > 0) {
+                *why = "the store's disk failed to take a write since this was made, and may have lost files of it: "
+                       "look at "
+                       "them, then remove it, or `echo yes > labels/" STRATA_MOUNT_TRUST "` in it and commit";
+                r = -EIO;
         }
         if (r < 0)
                 return r;
@@ -86,6 +111,8 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
                 unstage(s, info, &rec);
         else if (cut_off)
                 strata_mount_forget_cut(s, info->id);
+        if (r == 0 && trusted)
+                (void)strata_label_remove(s, info->id, STRATA_MOUNT_TRUST);
         return r;
 }
 

@@ -4,6 +4,7 @@
 #include "damage.h"
 #include "label.h"
 #include "log.h"
+#include "store.h"
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -149,7 +150,7 @@ int strata_mount_was_cut_off(struct strata *s, uint64_t id)
         return r == -ENOENT ? 0 : r < 0 && r != -EUCLEAN ? r : !same_boot && was_volatile;
 }
 
-static int is_trusted(struct strata *s, uint64_t id)
+int strata_mount_is_trusted(struct strata *s, uint64_t id)
 {
         cleanup_buf struct strata_buf value = STRATA_BUF_INIT;
         int r = strata_label_get(s, id, STRATA_MOUNT_TRUST, &value);
@@ -163,7 +164,7 @@ int strata_mount_is_suspect(struct strata *s, uint64_t id)
 
         if (r <= 0)
                 return r;
-        r = is_trusted(s, id);
+        r = strata_mount_is_trusted(s, id);
         return r < 0 ? r : !r;
 }
 
@@ -197,8 +198,10 @@ void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
 {
         bool sync = n && s->config.volatile_mounts && s->config.durable;
 
-        if (sync && syncfs(s->root_fd) < 0) {
-                strata_log_add(s->log, "mount", "active", NULL, errno,
+        int r = sync ? strata_store_sync(s) : 0;
+
+        if (r < 0) {
+                strata_log_add(s->log, "mount", "active", NULL, r,
                                "what was written to volatile mounts may not have reached the disk");
                 return;
         }

@@ -102,6 +102,9 @@ bool strata_mount_mark_is_damaged(struct strata *s, const char *path);
 /* 1 if it was, and its user has not said by the label that it is to be used all the same; 0; -errno. */
 int strata_mount_is_suspect(struct strata *s, uint64_t id);
 
+/* 1 if the label says so, 0, -errno. */
+int strata_mount_is_trusted(struct strata *s, uint64_t id);
+
 /* Drops the mark of what was cut off and is trusted, now that it is committed. */
 void strata_mount_forget_cut(struct strata *s, uint64_t id);
 

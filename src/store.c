@@ -444,6 +444,15 @@ void strata_store_close(struct strata *s, bool clean)
         s->path = NULL;
 }
 
+int strata_store_sync(struct strata *s)
+{
+        int r = syncfs(s->root_fd) < 0 ? -errno : 0;
+
+        if (r < 0 && r != -EINTR)
+                atomic_store(&s->unsynced_below, strata_least_id(s));
+        return r;
+}
+
 int strata_store_sync_dir(struct strata *s, int fd)
 {
         return s->config.durable && fsync(fd) < 0 ? -errno : 0;

@@ -41,6 +41,13 @@ int strata_store_write_next(struct strata *s, uint64_t next);
 /* Raises *HIGHEST to the highest ID that names something in the directory DIRFD. */
 int strata_store_highest_id(int dirfd, uint64_t *highest);
 
+/*
+ * syncfs(2) of the whole store, whatever `durability` says. The kernel tells of a write that failed once, to whoever
+ * syncs next, whosever data it was: so after a failure no layer that is there by then is known to be on the disk, and
+ * none of those is to be committed but by the word of its user. 0 or -errno.
+ */
+int strata_store_sync(struct strata *s);
+
 /* Fsyncs the directory FD, unless durability is not wanted. */
 int strata_store_sync_dir(struct strata *s, int fd);
 

@@ -50,6 +50,7 @@ struct strata {
 
         uint64_t run;        /* in names of files being written: tells those of this run from what others left */
         atomic_bool rubbish; /* something was left that a sweep clears: the next start is to do one */
+        atomic_uint_fast64_t unsynced_below; /* layers below this ID may have lost bytes: strata_store_sync() */
 
         /* Own locks inside. */
         struct strata_index *index;
