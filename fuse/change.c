@@ -177,7 +177,9 @@ static int check_others(struct sfs_change *c)
                 return r;
         sfs_change_why(
                 c, c->info.kind == STRATA_COMMITTED
-                           ? "some process is in it since before its commit; end that process first"
+                           ? "some process is in it since before its commit, or a mount of it elsewhere is as old (a "
+                             "bind, "
+                             "another mount namespace: /proc/*/mountinfo has it as stratafs:KEY); end that first"
                            : "a mount of it from an earlier run of this program, or one that was unmounted lazily, is "
                              "still used by some process; end that process first");
         return -EBUSY;

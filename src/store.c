@@ -448,7 +448,7 @@ int strata_store_sync(struct strata *s)
 {
         int r = syncfs(s->root_fd) < 0 ? -errno : 0;
 
-        if (r < 0 && r != -EINTR)
+        if (r == -EIO || r == -ENOSPC || r == -EDQUOT) /* what a write had: syncfs(2) */
                 atomic_store(&s->unsynced_below, strata_least_id(s));
         return r;
 }
