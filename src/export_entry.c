@@ -6,7 +6,9 @@
  */
 #include "export_entry.h"
 
+#include "export_pax.h"
 #include "export_sparse.h"
+#include "util/buf.h"
 #include "util/cleanup.h"
 #include "util/hash.h"
 #include "xattrs.h"
@@ -14,8 +16,6 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <endian.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -46,8 +46,10 @@ struct strata_export_entries {
         struct archive_entry *entry;
         struct first *firsts;
         char *zeroes;
-        char *chunk; /* READ_AT_ONCE bytes, for files with holes */
-        int error;   /* of the sink, as libarchive stands between it and us: nothing is written after it */
+        char *chunk;             /* READ_AT_ONCE bytes, for files with holes */
+        bool encoded;            /* x->entry has xattrs whose names libarchive writes otherwise */
+        struct strata_buf *held; /* what goes here instead of to the sink, or NULL */
+        int error;               /* of the sink, as libarchive stands between it and us: nothing is written after it */
 };
 
 /* Never fails for libarchive, which forgets to free a writer's buffer after that; status() tells. */
@@ -56,7 +58,9 @@ static la_ssize_t write_out(struct archive *a, void *data, const void *bytes, si
         struct strata_export_entries *x = data;
 
         (void)a;
-        if (x->error == 0)
+        if (x->error == 0 && x->held)
+                strata_buf_add(x->held, bytes, len);
+        else if (x->error == 0)
                 x->error = x->sink.write(x->sink.data, bytes, len);
         return (la_ssize_t)len;
 }
@@ -139,6 +143,26 @@ static bool is_ascii(const char *s)
         return true;
 }
 
+/* Writes the header of x->entry to A with the names of its xattrs as they are. */
+static int begin_decoded(struct strata_export_entries *x, struct archive *a)
+{
+        cleanup_buf struct strata_buf header = STRATA_BUF_INIT, decoded = STRATA_BUF_INIT;
+        int r;
+
+        x->held = &header;
+        r = status(x, a, archive_write_header(a, x->entry));
+        x->held = NULL;
+        if (r == 0)
+                r = strata_buf_status(&header);
+        if (r == 0)
+                r = strata_export_pax_decode(&header, &decoded);
+        if (r == 0)
+                r = strata_buf_status(&decoded);
+        if (r == 0)
+                r = x->error = x->sink.write(x->sink.data, decoded.data, decoded.len);
+        return r;
+}
+
 /* Writes the header of x->entry. *RET is the archive that its data go to; its end is to be written by finish(). */
 static int begin(struct strata_export_entries *x, struct archive **ret)
 {
@@ -146,7 +170,7 @@ static int begin(struct strata_export_entries *x, struct archive **ret)
         bool ascii = is_ascii(archive_entry_pathname(e)) && is_ascii(archive_entry_symlink(e)) &&
                      is_ascii(archive_entry_hardlink(e));
         struct archive *a = ascii ? x->plain : x->binary;
-        int r = status(x, a, archive_write_header(a, e));
+        int r = x->encoded ? begin_decoded(x, a) : status(x, a, archive_write_header(a, e));
 
         if (r == 0)
                 *ret = a;
@@ -184,6 +208,7 @@ static void set_stat(struct strata_export_entries *x, const char *path, const st
 {
         struct archive_entry *e = archive_entry_clear(x->entry);
 
+        x->encoded = false;
         archive_entry_copy_pathname(e, path[0] ? path : ".");
         archive_entry_set_mode(e, st->st_mode);
         archive_entry_set_uid(e, st->st_uid);
@@ -197,20 +222,6 @@ static void set_stat(struct strata_export_entries *x, const char *path, const st
         }
 }
 
-/* As version 2, which is what an archive can carry: linux/capability.h, struct vfs_ns_cap_data. */
-static size_t plain_capability(const void *value, size_t len, struct vfs_cap_data *ret)
-{
-        uint32_t magic;
-
-        memcpy(&magic, value, sizeof(magic));
-        magic = le32toh(magic);
-        if (len != sizeof(struct vfs_ns_cap_data) || (magic & VFS_CAP_REVISION_MASK) != VFS_CAP_REVISION_3)
-                return 0;
-        memcpy(ret, value, sizeof(*ret));
-        ret->magic_etc = htole32(VFS_CAP_REVISION_2 | (magic & ~(uint32_t)VFS_CAP_REVISION_MASK));
-        return sizeof(*ret);
-}
-
 static int add_xattr(void *data, const char *name, const void *value, size_t len)
 {
         struct strata_export_entries *x = data;
@@ -218,7 +229,9 @@ static int add_xattr(void *data, const char *name, const void *value, size_t len
 
         if (!strata_xattrs_travels(name))
                 return 0;
-        if (strcmp(name, "security.capability") == 0 && len >= sizeof(uint32_t) && plain_capability(value, len, &cap))
+        x->encoded = x->encoded || strata_export_pax_is_encoded(name);
+        if (strcmp(name, "security.capability") == 0 && len >= sizeof(uint32_t) &&
+            strata_xattrs_plain_capability(value, len, &cap))
                 archive_entry_xattr_add_entry(x->entry, name, &cap, sizeof(cap));
         else
                 archive_entry_xattr_add_entry(x->entry, name, value, len);
@@ -264,13 +277,13 @@ static int link_to_first(struct strata_export_entries *x, const struct stat *st,
         return 0;
 }
 
-/* One read of up to LEN bytes at AT, or where FD stands if that is below 0. Bytes, 0 at the end, or -errno. */
+/* One read of up to LEN bytes at AT. Bytes, 0 at the end, or -errno. */
 static ssize_t read_some(int fd, void *buf, size_t len, off_t at)
 {
         ssize_t n;
 
         do
-                n = at < 0 ? read(fd, buf, len) : pread(fd, buf, len, at);
+                n = pread(fd, buf, len, at);
         while (n < 0 && errno == EINTR);
         return n < 0 ? -errno : n;
 }

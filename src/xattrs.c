@@ -4,6 +4,8 @@
 #include "util/buf.h"
 #include "util/cleanup.h"
 
+#include <endian.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -64,6 +66,19 @@ bool strata_xattrs_travels(const char *name)
 {
         return begins(name, "user.") || begins(name, "trusted.") || begins(name, "system.posix_acl_") ||
                strcmp(name, "security.capability") == 0;
+}
+
+size_t strata_xattrs_plain_capability(const void *value, size_t len, struct vfs_cap_data *ret)
+{
+        uint32_t magic;
+
+        memcpy(&magic, value, sizeof(magic));
+        magic = le32toh(magic);
+        if (len != sizeof(struct vfs_ns_cap_data) || (magic & VFS_CAP_REVISION_MASK) != VFS_CAP_REVISION_3)
+                return 0;
+        memcpy(ret, value, sizeof(*ret));
+        ret->magic_etc = htole32(VFS_CAP_REVISION_2 | (magic & ~(uint32_t)VFS_CAP_REVISION_MASK));
+        return sizeof(*ret);
 }
 
 static int compare(const void *a, const void *b)

@@ -3,6 +3,7 @@
 #ifndef STRATA_XATTRS_H
 #define STRATA_XATTRS_H
 
+#include <linux/capability.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -22,6 +23,12 @@ int strata_xattrs_each(int fd, const char *path, const char *prefix, strata_xatt
  * belong to the machine, the properties of a file system (btrfs.*) to that.
  */
 bool strata_xattrs_travels(const char *name);
+
+/*
+ * Of a security.capability VALUE of LEN bytes that only counts in one user namespace (version 3), what an archive can
+ * carry, version 2: linux/capability.h, struct vfs_ns_cap_data. The bytes of *RET, or 0 if VALUE is no such one.
+ */
+size_t strata_xattrs_plain_capability(const void *value, size_t len, struct vfs_cap_data *ret);
 
 /* 1 if both have the same; 0; -errno. Either as above. */
 int strata_xattrs_equal(int fd, const char *path, const char *prefix, int other_fd);

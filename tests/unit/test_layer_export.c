@@ -177,6 +177,51 @@ static void attributes_are_exact(void **state)
         }
 }
 
+/* As tools write and read them that know nothing of libarchive; the archive is one all the same. */
+static void names_of_xattrs_are_as_they_are(void **state)
+{
+        static const char *const names[] = { "user.a b", "user.p%41", "user.plain", "user.\xc3\xbc" };
+        static const char *const files[] = { "f", "\xc3\xbc" };
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        struct archive_entry *e;
+        struct archive *a;
+        const char *name;
+        const void *value;
+        size_t len;
+
+        for (size_t f = 0; f < COUNT(files); f++) {
+                test_write(own(t, id, files[f]), "text");
+                for (size_t i = 0; i < COUNT(names); i++)
+                        assert_int_equal(setxattr(own(t, id, files[f]), names[i], "a=\0\n", 4, 0), 0);
+                assert_int_equal(setxattr(own(t, id, files[f]), "security.selinux", "label", 6, 0), 0);
+        }
+        test_write(own(t, id, "last"), "last");
+        {
+                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 4096);
+
+                for (size_t f = 0; f < COUNT(files); f++) {
+                        unsigned seen = 0;
+
+                        a = find_entry(&buf, files[f], &e);
+                        assert_int_equal(archive_entry_xattr_reset(e), COUNT(names));
+                        while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
+                                for (size_t i = 0; i < COUNT(names); i++)
+                                        seen += strcmp(name, names[i]) == 0;
+                                assert_int_equal(len, 4);
+                                assert_memory_equal(value, "a=\0\n", 4);
+                        }
+                        assert_int_equal(seen, COUNT(names));
+                        archive_read_free(a);
+                }
+                assert_non_null(memmem(buf.data, buf.len, "SCHILY.xattr.user.p%41=", 23));
+                assert_null(memmem(buf.data, buf.len, "selinux", 7));
+                a = find_entry(&buf, "last", &e);
+                assert_int_equal(archive_entry_size(e), 4);
+                archive_read_free(a);
+        }
+}
+
 static void overlays_own_xattrs_stay_and_capabilities_are_plain(void **state)
 {
         struct test_store *t = *state;
@@ -503,6 +548,7 @@ int main(void)
                 ONE(every_kind_of_object_is_carried),
                 ONE(attributes_are_exact),
                 ONE(overlays_own_xattrs_stay_and_capabilities_are_plain),
+                ONE(names_of_xattrs_are_as_they_are),
                 TEST_BOTH_APIS(removals_are_whiteouts),
                 ONE(names_of_any_length_and_bytes),
                 ONE(a_name_that_means_a_whiteout_is_refused),
