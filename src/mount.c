@@ -118,13 +118,9 @@ static int write_mark(struct strata *s, uint64_t id)
         snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
         if (linkat(s->root_fd, mark_names[is_volatile], s->layers_fd, path, 0) == 0)
                 return 0;
-        if (errno == EEXIST) {
-                if (unlinkat(s->layers_fd, path, 0) < 0)
-                        return -errno;
-                if (linkat(s->root_fd, mark_names[is_volatile], s->layers_fd, path, 0) == 0)
-                        return 0;
-        }
-        return create_mark(s, path, is_volatile); /* the first, or as many links as a file can have */
+        /* The first, as many links as a file can have, or in place of an old one: which must not be missed meanwhile.
+         */
+        return create_mark(s, path, is_volatile);
 }
 
 static void drop_volatile_mark(struct strata *s, uint64_t id)
