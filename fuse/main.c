@@ -60,7 +60,7 @@ static int run(struct sfs_options *o, struct background *b, int argc, char **arg
         int r = resumed ? sfs_session_check_resumed(o, &why) : sfs_session_check(o, &why);
 
         if (r < 0)
-                return why || r != -EINVAL ? sfs_complain(why, r) : 1;
+                return why || r != -EINVAL ? sfs_complain(why, r) : 2; /* libfuse has said why */
         r = sfs_options_keep_argv(o, argc, argv);
         if (r < 0)
                 return sfs_complain(NULL, r);

@@ -159,6 +159,8 @@ void sfs_label_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
         int r = parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE) ? -EPERM : 0;
         struct sfs_label_job *l;
 
+        if (parent == newparent)
+                why = "labels do not change places in one step; rename one after the other";
         if (r == 0)
                 r = strata_name_check(newname, &why);
         if (r < 0) {

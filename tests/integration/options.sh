@@ -58,6 +58,7 @@ run "$BASE/s" "$BASE/m" --unknown
 refused "an unknown option" '--unknown'
 run "$BASE/s" "$BASE/m" -o nosuchoption
 refused "an unknown -o option" 'nosuchoption'
+is "its status: a mistake in the arguments" "$STATUS" 2
 for bad in expire=soon expire=-1 expire= durability=some mountapi=new2; do
     run "$BASE/s" "$BASE/m" -o $bad
     refused "-o $bad" "${bad%%=*}"
