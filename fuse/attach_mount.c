@@ -154,10 +154,10 @@ static void log_failure(struct sfs *sfs, const struct strata_info *info, int err
 {
         cleanup_free char *path = sfs_fs_path(sfs, info);
         const char *hint = "the kernel refused to mount it; its own log (dmesg) may tell more";
+        cleanup_free char *busy = error == -EBUSY ? strata_mount_explain_life(sfs->store, info) : NULL;
 
-        if (error == -EBUSY)
-                hint = "a mount from an earlier run of this program is still used by some process; end that process "
-                       "first";
+        if (busy)
+                hint = busy;
         else if (error == -EUCLEAN)
                 hint = "a layer is missing, damaged or cut off; another line here tells which";
         strata_log_add(sfs->store->log, "mount", path ? path : info->name, NULL, error, "%s", hint);

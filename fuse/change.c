@@ -172,16 +172,13 @@ bool sfs_change_minds_others(const struct sfs_change *c)
 static int check_others(struct sfs_change *c)
 {
         int r = sfs_change_minds_others(c) ? lives_on(c->sfs, c->info.id) : 0;
+        char *why;
 
         if (r <= 0)
                 return r;
-        sfs_change_why(
-                c, c->info.kind == STRATA_COMMITTED
-                           ? "some process is in it since before its commit, or a mount of it elsewhere is as old (a "
-                             "bind, "
-                             "another mount namespace: /proc/*/mountinfo has it as stratafs:KEY); end that first"
-                           : "a mount of it from an earlier run of this program, or one that was unmounted lazily, is "
-                             "still used by some process; end that process first");
+        why = strata_mount_explain_life(c->sfs->store, &c->info);
+        sfs_change_why(c, why);
+        free(why);
         return -EBUSY;
 }
 

@@ -92,8 +92,9 @@ static int begin(struct sfs_layer_job *j)
                 j->mounted = false;
                 r = strata_mount_lives_on(s, id);
                 if (r > 0) {
-                        set_why(j, "a mount of it from an earlier run of this program, or one that was unmounted "
-                                   "lazily, is still used by some process; end that process first");
+                        cleanup_free char *text = strata_mount_explain_life(s, &j->l->info);
+
+                        set_why(j, text);
                         r = -EBUSY;
                 }
         }

@@ -227,3 +227,64 @@ unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf)
         }
         return found;
 }
+
+#define UPPERS_MAX 16 /* overlays with one upper directory; the kernel warns of more than one */
+
+/* Collects in DEVS the devices of overlays in the table TEXT whose options have WANTED. True if there is one. */
+static bool find_uppers(const char *text, const char *wanted, dev_t devs[UPPERS_MAX], unsigned *n)
+{
+        struct mount_line m;
+        bool ret = false;
+
+        for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+                const char *end = strchrnul(line, '\n'), *at = strstr(line, wanted);
+                bool known = false;
+
+                if (!at || at > end || !parse_mount_line(line, &m) || strcmp(m.type, "overlay") != 0)
+                        continue;
+                for (unsigned i = 0; i < *n; i++)
+                        known = known || devs[i] == makedev(m.major, m.minor);
+                if (!known && *n < UPPERS_MAX)
+                        devs[(*n)++] = makedev(m.major, m.minor);
+                ret = true;
+        }
+        return ret;
+}
+
+unsigned strata_busy_upper(const char *upper, struct strata_buf *buf)
+{
+        cleanup_dir DIR *dir = opendir("/proc");
+        cleanup_free char *wanted = NULL;
+        struct namespaces all = { 0 };
+        char other[32] = ""; /* a process in another mount namespace that has one */
+        dev_t devs[UPPERS_MAX];
+        unsigned n = 0, found = 0;
+        struct stat own;
+        const char *pid;
+        int proc;
+
+        if (stat("/proc/self/ns/mnt", &own) == 0)
+                all.own = own.st_ino;
+        if (asprintf(&wanted, ",upperdir=%s,", upper) < 0)
+                return 0;
+        while (dir && (pid = next_process(dir, &proc))) {
+                cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+                bool fresh;
+                ino_t ns = look_at_namespace(&all, proc, &fresh);
+
+                if (fresh && strata_io_read_at(proc, "mountinfo", 64 << 20, &text) == 0 && text.data &&
+                    find_uppers(text.data, wanted, devs, &n) && ns != all.own)
+                        snprintf(other, sizeof(other), "%s", pid);
+                strata_close(proc);
+        }
+        for (unsigned i = 0; i < n && !found; i++) {
+                found = strata_busy_elsewhere(devs[i], buf);
+                if (!found)
+                        found = strata_busy_processes(devs[i], false, buf);
+        }
+        if (!found && other[0]) {
+                strata_buf_addf(buf, "the mount namespace of process %s", other);
+                found = 1;
+        }
+        return found;
+}

@@ -22,4 +22,10 @@ unsigned strata_busy_processes(dev_t dev, bool writers, struct strata_buf *buf);
  */
 unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf);
 
+/*
+ * The same of overlays with the upper directory UPPER, as an absolute path, and who uses them: mounts of an earlier run
+ * of the program, whose device nobody knows any more. One that is in no process' table of mounts is not found.
+ */
+unsigned strata_busy_upper(const char *upper, struct strata_buf *buf);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mount.h"
 
+#include "busy.h"
 #include "damage.h"
 #include "label.h"
 #include "log.h"
@@ -240,6 +241,24 @@ int strata_mount_lives_on(struct strata *s, uint64_t id)
         if (r < 0 && r != -EUCLEAN)
                 return r == -ENOENT ? 0 : r;
         return same_boot || r < 0 ? upper_in_use(s, id) : 0;
+}
+
+char *strata_mount_explain_life(struct strata *s, const struct strata_info *info)
+{
+        cleanup_buf struct strata_buf who = STRATA_BUF_INIT;
+        cleanup_free char *upper = NULL;
+        char *ret;
+
+        if (asprintf(&upper, "%s/layers/%" PRIu64 "/fs", s->path, info->id) < 0)
+                return NULL;
+        (void)strata_busy_upper(upper, &who);
+        if (asprintf(&ret, "a mount of it %s is still used by %s; end that first",
+                     info->kind == STRATA_COMMITTED
+                             ? "from before its commit"
+                             : "from an earlier run of this program, or one that was unmounted lazily,",
+                     who.len ? who.data : "some process, or is bound somewhere") < 0)
+                return NULL;
+        return ret;
 }
 
 /* Looks at what the last mount of an active snapshot left, and notes the coming one. */

@@ -124,6 +124,10 @@ bool strata_mount_was_left(struct strata *s, uint64_t id);
  */
 int strata_mount_lives_on(struct strata *s, uint64_t id);
 
+/* Why an entry is busy of which strata_mount_lives_on() tells, with who it is as far as that can be found; to be freed.
+ */
+char *strata_mount_explain_life(struct strata *s, const struct strata_info *info);
+
 /* To be called once an active snapshot's mount is gone: it was left in order. One that was cut off stays marked. */
 void strata_mount_left(struct strata *s, uint64_t id);
 

@@ -294,6 +294,7 @@ ls "$MNT/active/early/fs" >"$OUT"
 t mount --bind "$MNT/active/early/fs" "$BASE/target"
 works "commit with a bind mount elsewhere" rename "$MNT/active/early" "$MNT/snapshots/early"
 fails "rmdir of a snapshot that is bound elsewhere since before its commit" EBUSY rmdir "$MNT/snapshots/early"
+logged "with the place where" rmdir snapshots/early EBUSY "from before its commit is still used by mounted on "
 t umount "$BASE/target"
 works "unbound, it is removed" rmdir "$MNT/snapshots/early"
 

@@ -47,7 +47,9 @@ for options in '' volatile; do
     kill -TERM "$PID" && wait "$PID"
     start_program "$options"
     is "$what: no second overlay on its layer" "$(errno open "$MNT/active/work/fs/file")" EBUSY
+    like "$what: log says where it is" "$(t tail -n 1 "$MNT/log")" "still used by mounted on $BASE/bound \(mount namespace of process [0-9]+\)"
     is "$what: no commit" "$(errno rename "$MNT/active/work" "$MNT/snapshots/work")" EBUSY
+    logged "$what: with the same reason" rename active/work EBUSY "mounted on $BASE/bound"
     is "$what: no removal" "$(errno rmdir "$MNT/active/work")" EBUSY
     echo after >"$BASE/bound/file"
     umount "$BASE/bound"
@@ -64,6 +66,7 @@ unshare -m --propagation private sleep 600 &
 other=$!
 wait_until 10 grep -q "$MNT/active/work/fs" "/proc/$other/mountinfo"
 is "another namespace: an import" "$(errno rewrite "$MNT/active/work/layer.tar" junk)" EBUSY
+logged "another namespace: log says whose" import active/work/layer.tar EBUSY "still used by the mount namespace of process $other"
 is "another namespace: no second overlay" "$(errno open "$MNT/active/work/fs/file")" EBUSY
 kill "$other"
 wait "$other" 2>/dev/null
