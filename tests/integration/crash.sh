@@ -223,7 +223,7 @@ for how in killed unmounted; do
         reason='open for writing'
     else
         umount -l "$MNT/active/on/fs"
-        reason='end that process'
+        reason='end that'
     fi
     fails "$how: its commit is refused" EBUSY rename "$MNT/active/on" "$MNT/snapshots/on"
     logged "$how: with the reason" rename active/on EBUSY "$reason"
