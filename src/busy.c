@@ -230,17 +230,21 @@ unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf)
 
 #define UPPERS_MAX 16 /* overlays with one upper directory; the kernel warns of more than one */
 
-/* Collects in DEVS the devices of overlays in the table TEXT whose options have WANTED. True if there is one. */
-static bool find_uppers(const char *text, const char *wanted, dev_t devs[UPPERS_MAX], unsigned *n)
+/* Collects in DEVS the devices of overlays of ours in the table TEXT with one of the options WANTED. True if there is
+ * one. */
+static bool find_uppers(const char *text, char *const wanted[2], dev_t devs[UPPERS_MAX], unsigned *n)
 {
         struct mount_line m;
         bool ret = false;
 
         for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
-                const char *end = strchrnul(line, '\n'), *at = strstr(line, wanted);
+                size_t len = strcspn(line, "\n");
                 bool known = false;
 
-                if (!at || at > end || !parse_mount_line(line, &m) || strcmp(m.type, "overlay") != 0)
+                if (!memmem(line, len, " - overlay stratafs:", 20) ||
+                    (!memmem(line, len, wanted[0], strlen(wanted[0])) &&
+                     !memmem(line, len, wanted[1], strlen(wanted[1]))) ||
+                    !parse_mount_line(line, &m))
                         continue;
                 for (unsigned i = 0; i < *n; i++)
                         known = known || devs[i] == makedev(m.major, m.minor);
@@ -251,10 +255,10 @@ static bool find_uppers(const char *text, const char *wanted, dev_t devs[UPPERS_
         return ret;
 }
 
-unsigned strata_busy_upper(const char *upper, struct strata_buf *buf)
+unsigned strata_busy_upper(const char *upper, const char *relative, struct strata_buf *buf)
 {
         cleanup_dir DIR *dir = opendir("/proc");
-        cleanup_free char *wanted = NULL;
+        cleanup_free char *absolute_option = NULL, *relative_option = NULL;
         struct namespaces all = { 0 };
         char other[32] = ""; /* a process in another mount namespace that has one */
         dev_t devs[UPPERS_MAX];
@@ -265,7 +269,8 @@ unsigned strata_busy_upper(const char *upper, struct strata_buf *buf)
 
         if (stat("/proc/self/ns/mnt", &own) == 0)
                 all.own = own.st_ino;
-        if (asprintf(&wanted, ",upperdir=%s,", upper) < 0)
+        if (asprintf(&absolute_option, ",upperdir=%s,", upper) < 0 ||
+            asprintf(&relative_option, ",upperdir=%s,", relative) < 0)
                 return 0;
         while (dir && (pid = next_process(dir, &proc))) {
                 cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
@@ -273,7 +278,7 @@ unsigned strata_busy_upper(const char *upper, struct strata_buf *buf)
                 ino_t ns = look_at_namespace(&all, proc, &fresh);
 
                 if (fresh && strata_io_read_at(proc, "mountinfo", 64 << 20, &text) == 0 && text.data &&
-                    find_uppers(text.data, wanted, devs, &n) && ns != all.own)
+                    find_uppers(text.data, (char *[]){ absolute_option, relative_option }, devs, &n) && ns != all.own)
                         snprintf(other, sizeof(other), "%s", pid);
                 strata_close(proc);
         }

@@ -24,8 +24,9 @@ unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf);
 
 /*
  * The same of overlays with the upper directory UPPER, as an absolute path, and who uses them: mounts of an earlier run
- * of the program, whose device nobody knows any more. One that is in no process' table of mounts is not found.
+ * of the program, whose device nobody knows any more. The old interface of the kernel shows it as it was given, as
+ * RELATIVE, which in another store may be called the same. One that is in no process' table of mounts is not found.
  */
-unsigned strata_busy_upper(const char *upper, struct strata_buf *buf);
+unsigned strata_busy_upper(const char *upper, const char *relative, struct strata_buf *buf);
 
 #endif

@@ -38,12 +38,14 @@ static void add_decoded(struct strata_buf *buf, const char *name, size_t len)
 {
         for (size_t i = 0; i < len; i++) {
                 bool encoded = name[i] == '%' && i + 2 < len && hex(name[i + 1]) >= 0 && hex(name[i + 2]) >= 0;
-                char c = encoded ? (char)(hex(name[i + 1]) << 4 | hex(name[i + 2])) : name[i];
+                unsigned char c = encoded ? (unsigned char)(hex(name[i + 1]) * 16 + hex(name[i + 2])) : 0;
 
-                if (c == '=')
-                        encoded = false;
-                strata_buf_add(buf, encoded ? &c : &name[i], 1);
-                i += encoded ? 2 : 0;
+                if (encoded && c != '=') {
+                        strata_buf_add(buf, &c, 1);
+                        i += 2;
+                } else {
+                        strata_buf_add(buf, &name[i], 1);
+                }
         }
 }
 

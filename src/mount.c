@@ -247,11 +247,13 @@ char *strata_mount_explain_life(struct strata *s, const struct strata_info *info
 {
         cleanup_buf struct strata_buf who = STRATA_BUF_INIT;
         cleanup_free char *upper = NULL;
+        char relative[STRATA_ID_PATH_MAX];
         char *ret;
 
-        if (asprintf(&upper, "%s/layers/%" PRIu64 "/fs", s->path, info->id) < 0)
+        snprintf(relative, sizeof(relative), "%" PRIu64 "/fs", info->id);
+        if (asprintf(&upper, "%s/layers/%s", s->path, relative) < 0)
                 return NULL;
-        (void)strata_busy_upper(upper, &who);
+        (void)strata_busy_upper(upper, relative, &who);
         if (asprintf(&ret, "a mount of it %s is still used by %s; end that first",
                      info->kind == STRATA_COMMITTED
                              ? "from before its commit"
