@@ -52,7 +52,7 @@ mount -o remount,ro "$DISKS/ro"
 refused "a read-only one" "$DISKS/ro/store" "Read-only"
 umount "$DISKS/ro"
 # What no file system at hand is like: the kernel's answers there, given by strace.
-as_if=(strace -f -qq -o /dev/null)
+as_if=(env "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" strace -f -qq -o /dev/null) # leaks can't be looked for under it
 refused "one without device nodes" "$BASE/nodes" "no device nodes, for whiteouts" \
     "${as_if[@]}" -e inject=mknodat:error=EPERM
 refused "NFS" "$BASE/nfs" "it is NFS" \
