@@ -6,7 +6,7 @@
 # LOADS=N: so many kills under load.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
-: "${LOADS:=4}"
+: "${LOADS:=3}"
 
 # SIGKILL to the program and what it forked; the dead mount stays where it is
 kill_only() {
