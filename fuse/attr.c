@@ -132,7 +132,7 @@ void sfs_attr_reply(fuse_req_t req, uint64_t node)
                 r = 0;
         }
         if (r < 0) {
-                sfs_op_log_error(sfs_of(req), "stat", node, NULL, r);
+                sfs_op_log_error(sfs, "stat", node, NULL, r);
                 fuse_reply_err(req, -r);
         } else {
                 fuse_reply_attr(req, &st, timeout);

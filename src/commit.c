@@ -58,24 +58,29 @@ static void unstage(struct strata *s, const struct strata_info *info, const stru
         (void)set_time(s, info, info->updated);
 }
 
-/* 1 if a sync that failed leaves it open whether all of entry INFO can reach the disk; 0; -errno. */
-static int is_unsynced(struct strata *s, const struct strata_info *info, bool *trusted)
+/*
+ * After the sync: whether an earlier one, or one at the same time, failed and leaves open what of entry INFO is on the
+ * disk. *TRUSTED: its user says that it is to be used all the same.
+ */
+static int check_synced(struct strata *s, const struct strata_info *info, bool *trusted, const char **why)
 {
         int r;
 
-        *trusted = false;
         if (!s->config.durable || info->id >= atomic_load(&s->unsynced_below))
                 return 0;
         r = strata_mount_is_trusted(s, info->id);
         *trusted = r > 0;
-        return r < 0 ? r : !r;
+        if (r == 0)
+                *why = "the store's disk failed to take a write since this was made, and may have lost files of it: "
+                       "look at them, then remove it, or `echo yes > labels/" STRATA_MOUNT_TRUST "` in it and commit";
+        return r > 0 ? 0 : r < 0 ? r : -EIO;
 }
 
 static int commit_entry(struct strata *s, const struct strata_info *info, const char *name, const char **why)
 {
         int cut_off = strata_mount_was_cut_off(s, info->id);
         struct strata_record rec;
-        bool trusted;
+        bool trusted = false;
         int r;
 
         r = strata_link_check_free(s, STRATA_COMMITTED, name, why); /* before any work, and again at the step */
@@ -84,15 +89,6 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
         if (r > 0) {
                 *why = STRATA_MOUNT_CUT_OFF;
                 r = -EUCLEAN;
-        }
-        if (r < 0)
-                return r;
-        r = is_unsynced(s, info, &trusted);
-        if (r > 0) {
-                *why = "the store's disk failed to take a write since this was made, and may have lost files of it: "
-                       "look at "
-                       "them, then remove it, or `echo yes > labels/" STRATA_MOUNT_TRUST "` in it and commit";
-                r = -EIO;
         }
         if (r < 0)
                 return r;
@@ -105,6 +101,8 @@ static int commit_entry(struct strata *s, const struct strata_info *info, const 
                 r = set_time(s, info, rec.committed);
         if (r == 0)
                 r = sync_all(s);
+        if (r == 0)
+                r = check_synced(s, info, &trusted, why);
         if (r == 0)
                 r = strata_link_move(s, &rec, why);
         if (r < 0)

@@ -194,7 +194,6 @@ void strata_mount_committed(struct strata *s, uint64_t id, bool ended)
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
 {
         bool sync = n && s->config.volatile_mounts && s->config.durable;
-
         int r = sync ? strata_store_sync(s) : 0;
 
         if (r < 0) {
