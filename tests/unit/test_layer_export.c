@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A layer as an archive, parsed back with libarchive. */
-#include "testlib.h"
+#include "exportlib.h"
 
 #include "layer_export.h"
 #include "mount.h"
@@ -21,36 +21,6 @@
 #include <sys/socket.h>
 #include <sys/xattr.h>
 #include <unistd.h>
-
-/* The archive, read LEN bytes at a time. */
-static struct strata_buf export_all(struct test_store *t, enum strata_kind kind, const char *name, size_t len)
-{
-        struct strata_info info = test_info(t, kind, name);
-        struct strata_buf buf = STRATA_BUF_INIT;
-        cleanup_free char *piece = malloc(len);
-        struct strata_export *x;
-        ssize_t n;
-
-        assert_non_null(piece);
-        assert_int_equal(strata_export_new(t->s, &info, &x), 0);
-        while ((n = strata_export_read(x, piece, len)) > 0)
-                strata_buf_add(&buf, piece, (size_t)n);
-        assert_int_equal(n, 0);
-        assert_int_equal(strata_export_read(x, piece, len), 0);
-        strata_export_free(x);
-        assert_int_equal(strata_buf_status(&buf), 0);
-        assert_int_equal(buf.len % 512, 0);
-        return buf;
-}
-
-static struct archive *open_archive(const struct strata_buf *buf)
-{
-        struct archive *a = archive_read_new();
-
-        assert_int_equal(archive_read_support_format_tar(a), ARCHIVE_OK);
-        assert_int_equal(archive_read_open_memory(a, buf->data, buf->len), ARCHIVE_OK);
-        return a;
-}
 
 static void describe(struct archive_entry *e, struct strata_buf *text)
 {
@@ -79,8 +49,8 @@ static void describe(struct archive_entry *e, struct strata_buf *text)
 /* A line an entry. */
 static void assert_listing(struct test_store *t, enum strata_kind kind, const char *name, const char *expected)
 {
-        cleanup_buf struct strata_buf buf = export_all(t, kind, name, 100000), text = STRATA_BUF_INIT;
-        struct archive *a = open_archive(&buf);
+        cleanup_buf struct strata_buf buf = export_layer(t, kind, name, 100000), text = STRATA_BUF_INIT;
+        struct archive *a = export_open(&buf);
         struct archive_entry *e;
         int r;
 
@@ -89,23 +59,6 @@ static void assert_listing(struct test_store *t, enum strata_kind kind, const ch
         assert_int_equal(r, ARCHIVE_EOF);
         archive_read_free(a);
         assert_string_equal(text.data ? text.data : "", expected);
-}
-
-/* The entry PATH of the archive in BUF; the archive is at its data, and to be freed. */
-static struct archive *find_entry(const struct strata_buf *buf, const char *path, struct archive_entry **ret)
-{
-        struct archive *a = open_archive(buf);
-
-        while (archive_read_next_header(a, ret) == ARCHIVE_OK)
-                if (strcmp(archive_entry_pathname(*ret), path) == 0)
-                        return a;
-        fail_msg("no %s in the archive", path);
-        return NULL;
-}
-
-static const char *own(struct test_store *t, uint64_t id, const char *name)
-{
-        return test_path(t, "layers/%" PRIu64 "/fs/%s", id, name);
 }
 
 static void make_dir(const char *path)
@@ -120,16 +73,16 @@ static void every_kind_of_object_is_carried(void **state)
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         cleanup_fd int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        make_dir(own(t, id, "d"));
-        test_write(own(t, id, "d/f"), "text");
-        test_write(own(t, id, "d-e"), "");
-        assert_int_equal(link(own(t, id, "d/f"), own(t, id, "a")), 0);
-        assert_int_equal(symlink("../up", own(t, id, "l")), 0);
-        assert_int_equal(link(own(t, id, "l"), own(t, id, "m")), 0);
-        assert_int_equal(mkfifo(own(t, id, "p"), 0600), 0);
-        assert_int_equal(mknod(own(t, id, "null"), S_IFCHR | 0666, makedev(1, 3)), 0);
-        assert_int_equal(mknod(own(t, id, "disk"), S_IFBLK | 0660, makedev(8, 1)), 0);
-        assert_int_equal(chdir(own(t, id, "")), 0);
+        make_dir(export_own(t, id, "d"));
+        test_write(export_own(t, id, "d/f"), "text");
+        test_write(export_own(t, id, "d-e"), "");
+        assert_int_equal(link(export_own(t, id, "d/f"), export_own(t, id, "a")), 0);
+        assert_int_equal(symlink("../up", export_own(t, id, "l")), 0);
+        assert_int_equal(link(export_own(t, id, "l"), export_own(t, id, "m")), 0);
+        assert_int_equal(mkfifo(export_own(t, id, "p"), 0600), 0);
+        assert_int_equal(mknod(export_own(t, id, "null"), S_IFCHR | 0666, makedev(1, 3)), 0);
+        assert_int_equal(mknod(export_own(t, id, "disk"), S_IFBLK | 0660, makedev(8, 1)), 0);
+        assert_int_equal(chdir(export_own(t, id, "")), 0);
         strcpy(address.sun_path, "socket");
         assert_int_equal(bind(sock, (struct sockaddr *)&address, sizeof(address)), 0);
         assert_listing(t, STRATA_ACTIVE, "k",
@@ -148,17 +101,17 @@ static void attributes_are_exact(void **state)
         const void *value;
         size_t len;
 
-        test_write(own(t, id, "f"), "text");
-        test_write(own(t, id, "old"), "");
-        assert_int_equal(chown(own(t, id, "f"), 3000000000U, 70000), 0);
-        assert_int_equal(chmod(own(t, id, "f"), 04751), 0);
-        assert_int_equal(setxattr(own(t, id, "f"), "user.bin", "a\0b\n", 4, 0), 0);
-        assert_int_equal(utimensat(AT_FDCWD, own(t, id, "f"), times, 0), 0);
-        assert_int_equal(utimensat(AT_FDCWD, own(t, id, "old"), old, 0), 0);
+        test_write(export_own(t, id, "f"), "text");
+        test_write(export_own(t, id, "old"), "");
+        assert_int_equal(chown(export_own(t, id, "f"), 3000000000U, 70000), 0);
+        assert_int_equal(chmod(export_own(t, id, "f"), 04751), 0);
+        assert_int_equal(setxattr(export_own(t, id, "f"), "user.bin", "a\0b\n", 4, 0), 0);
+        assert_int_equal(utimensat(AT_FDCWD, export_own(t, id, "f"), times, 0), 0);
+        assert_int_equal(utimensat(AT_FDCWD, export_own(t, id, "old"), old, 0), 0);
         {
-                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 4096);
+                cleanup_buf struct strata_buf buf = export_layer(t, STRATA_ACTIVE, "k", 4096);
 
-                a = find_entry(&buf, "f", &e);
+                a = export_find(&buf, "f", &e);
                 assert_int_equal(archive_entry_uid(e), 3000000000U);
                 assert_int_equal(archive_entry_gid(e), 70000);
                 assert_int_equal(archive_entry_mode(e), S_IFREG | 04751);
@@ -191,19 +144,19 @@ static void names_of_xattrs_are_as_they_are(void **state)
         size_t len;
 
         for (size_t f = 0; f < COUNT(files); f++) {
-                test_write(own(t, id, files[f]), "text");
+                test_write(export_own(t, id, files[f]), "text");
                 for (size_t i = 0; i < COUNT(names); i++)
-                        assert_int_equal(setxattr(own(t, id, files[f]), names[i], "a=\0\n", 4, 0), 0);
-                assert_int_equal(setxattr(own(t, id, files[f]), "security.selinux", "label", 6, 0), 0);
+                        assert_int_equal(setxattr(export_own(t, id, files[f]), names[i], "a=\0\n", 4, 0), 0);
+                assert_int_equal(setxattr(export_own(t, id, files[f]), "security.selinux", "label", 6, 0), 0);
         }
-        test_write(own(t, id, "last"), "last");
+        test_write(export_own(t, id, "last"), "last");
         {
-                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 4096);
+                cleanup_buf struct strata_buf buf = export_layer(t, STRATA_ACTIVE, "k", 4096);
 
                 for (size_t f = 0; f < COUNT(files); f++) {
                         unsigned seen = 0;
 
-                        a = find_entry(&buf, files[f], &e);
+                        a = export_find(&buf, files[f], &e);
                         assert_int_equal(archive_entry_xattr_reset(e), COUNT(names));
                         while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
                                 for (size_t i = 0; i < COUNT(names); i++)
@@ -216,7 +169,7 @@ static void names_of_xattrs_are_as_they_are(void **state)
                 }
                 assert_non_null(memmem(buf.data, buf.len, "SCHILY.xattr.user.p%41=", 23));
                 assert_null(memmem(buf.data, buf.len, "selinux", 7));
-                a = find_entry(&buf, "last", &e);
+                a = export_find(&buf, "last", &e);
                 assert_int_equal(archive_entry_size(e), 4);
                 archive_read_free(a);
         }
@@ -236,15 +189,15 @@ static void overlays_own_xattrs_stay_and_capabilities_are_plain(void **state)
         const void *value;
         size_t len;
 
-        test_write(own(t, id, "f"), "text");
-        f = own(t, id, "f");
+        test_write(export_own(t, id, "f"), "text");
+        f = export_own(t, id, "f");
         assert_int_equal(setxattr(f, "security.capability", v3, sizeof(v3), 0), 0);
         assert_int_equal(setxattr(f, "trusted.overlay.origin", "x", 1, 0), 0);
         assert_int_equal(setxattr(f, "trusted.overlay.overlay.opaque", "y", 1, 0), 0);
         {
-                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 4096);
+                cleanup_buf struct strata_buf buf = export_layer(t, STRATA_ACTIVE, "k", 4096);
 
-                a = find_entry(&buf, "f", &e);
+                a = export_find(&buf, "f", &e);
                 assert_int_equal(archive_entry_xattr_reset(e), 2);
                 for (int i = 0; i < 2; i++) {
                         assert_int_equal(archive_entry_xattr_next(e, &name, &value, &len), ARCHIVE_OK);
@@ -265,13 +218,13 @@ static void removals_are_whiteouts(void **state)
         struct test_store *t = *state;
         uint64_t id = test_prepare(t, STRATA_ACTIVE, "b", "");
 
-        make_dir(own(t, id, "d"));
-        make_dir(own(t, id, "d/sub"));
-        make_dir(own(t, id, "e"));
-        test_write(own(t, id, "d/sub/in"), "x");
-        test_write(own(t, id, "d/old"), "x");
-        test_write(own(t, id, "e/z"), "x");
-        test_write(own(t, id, "file"), "x");
+        make_dir(export_own(t, id, "d"));
+        make_dir(export_own(t, id, "d/sub"));
+        make_dir(export_own(t, id, "e"));
+        test_write(export_own(t, id, "d/sub/in"), "x");
+        test_write(export_own(t, id, "d/old"), "x");
+        test_write(export_own(t, id, "e/z"), "x");
+        test_write(export_own(t, id, "file"), "x");
         test_commit(t, "b", "base");
         id = test_prepare(t, STRATA_ACTIVE, "k", "base");
         assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
@@ -285,7 +238,7 @@ static void removals_are_whiteouts(void **state)
         make_dir(test_mnt(t, "new"));
         test_detach(t, id);
         /* of nothing: by hand, as overlayfs would not make it */
-        assert_int_equal(mknod(own(t, id, "none"), S_IFCHR, makedev(0, 0)), 0);
+        assert_int_equal(mknod(export_own(t, id, "none"), S_IFCHR, makedev(0, 0)), 0);
         test_commit(t, "k", "n");
         assert_listing(
                 t, STRATA_COMMITTED, "n",
@@ -303,11 +256,11 @@ static void names_of_any_length_and_bytes(void **state)
         longest[255] = '\0';
         memset(target, 't', sizeof(target) - 1);
         target[sizeof(target) - 1] = '\0';
-        make_dir(own(t, id, longest));
+        make_dir(export_own(t, id, longest));
         test_write(test_path(t, "layers/%" PRIu64 "/fs/%s/%s", id, longest, longest), "x");
-        test_write(own(t, id, "\xff\xfe\x01"), "x");
-        test_write(own(t, id, "\xc3\xa4"), "x");
-        assert_int_equal(symlink(target, own(t, id, "link")), 0);
+        test_write(export_own(t, id, "\xff\xfe\x01"), "x");
+        test_write(export_own(t, id, "\xc3\xa4"), "x");
+        assert_int_equal(symlink(target, export_own(t, id, "link")), 0);
         strata_buf_addf(&expected, "d ./\nl link > %s\nd %s/\nf %s/%s\nf \xc3\xa4\nf \xff\xfe\x01\n", target, longest,
                         longest, longest);
         assert_listing(t, STRATA_ACTIVE, "k", expected.data);
@@ -322,7 +275,7 @@ static void a_name_that_means_a_whiteout_is_refused(void **state)
         char buf[4096];
         ssize_t n;
 
-        test_write(own(t, id, ".wh.x"), "");
+        test_write(export_own(t, id, ".wh.x"), "");
         assert_int_equal(strata_export_new(t->s, &info, &x), 0);
         while ((n = strata_export_read(x, buf, sizeof(buf))) > 0)
                 ;
@@ -348,9 +301,9 @@ static void the_same_bytes_each_time(void **state)
         info = test_info(t, STRATA_COMMITTED, "n");
         assert_false(strata_export_known(t->s, &info, &size, diffid));
         assert_int_equal(size, 77);
-        first = export_all(t, STRATA_COMMITTED, "n", 65536);
+        first = export_layer(t, STRATA_COMMITTED, "n", 65536);
         for (size_t i = 0; i < COUNT(pieces); i++) {
-                cleanup_buf struct strata_buf again = export_all(t, STRATA_COMMITTED, "n", pieces[i]);
+                cleanup_buf struct strata_buf again = export_layer(t, STRATA_COMMITTED, "n", pieces[i]);
 
                 assert_int_equal(again.len, first.len);
                 assert_memory_equal(again.data, first.data, first.len);
@@ -366,139 +319,6 @@ static void the_same_bytes_each_time(void **state)
         assert_false(strata_export_known(t->s, &info, &size, diffid));
 }
 
-static void write_at(const char *path, off_t at, const char *text)
-{
-        cleanup_fd int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-        assert_true(fd >= 0);
-        assert_int_equal(pwrite(fd, text, strlen(text), at), (ssize_t)strlen(text));
-}
-
-/* Whether zeroes are a hole on the disk makes no difference, and neither do blocks beyond the end of a file. */
-static void only_contents_tell_what_is_sparse(void **state)
-{
-        struct test_store *t = *state;
-        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
-        cleanup_buf struct strata_buf hole = STRATA_BUF_INIT, zeroes = STRATA_BUF_INIT, ahead = STRATA_BUF_INIT;
-        char *file = strdup(own(t, id, "f"));
-        const struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
-        cleanup_free char *zero = calloc(1, 3 << 20);
-        cleanup_fd int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-        assert_int_equal(pwrite(fd, "end", 3, 3 << 20), 3);
-        assert_int_equal(futimens(fd, times), 0);
-        hole = export_all(t, STRATA_ACTIVE, "k", 100000);
-        assert_true(hole.len < 100000);
-        assert_int_equal(pwrite(fd, zero, 3 << 20, 0), 3 << 20);
-        assert_int_equal(futimens(fd, times), 0);
-        zeroes = export_all(t, STRATA_ACTIVE, "k", 100000);
-        assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 3 << 20), 0);
-        assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 4 << 20, 8 << 20), 0);
-        assert_int_equal(futimens(fd, times), 0);
-        ahead = export_all(t, STRATA_ACTIVE, "k", 100000);
-        assert_int_equal(zeroes.len, hole.len);
-        assert_memory_equal(zeroes.data, hole.data, hole.len);
-        assert_int_equal(ahead.len, hole.len);
-        assert_memory_equal(ahead.data, hole.data, hole.len);
-        free(file);
-}
-
-/* Whatever is looked at before. */
-static void a_file_without_holes_is_whole(void **state)
-{
-        enum { LEN = (3 << 20) + 5 };
-        struct test_store *t = *state;
-        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
-        cleanup_free char *data = malloc(LEN), *got = malloc(LEN);
-        cleanup_fd int fd = open(own(t, id, "f"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-        struct archive_entry *e;
-        struct archive *a;
-
-        for (size_t i = 0; i < LEN; i++)
-                data[i] = (char)(i / 4096 + i % 251);
-        assert_int_equal(pwrite(fd, data, LEN, 0), LEN);
-        {
-                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 100000);
-
-                a = find_entry(&buf, "f", &e);
-                assert_int_equal(archive_entry_size(e), LEN);
-                assert_int_equal(archive_read_data(a, got, LEN), LEN);
-                assert_memory_equal(got, data, LEN);
-                archive_read_free(a);
-        }
-}
-
-static void holes_are_left_out(void **state)
-{
-        struct test_store *t = *state;
-        const off_t large = (off_t)20 << 30;
-        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
-        struct archive_entry *e;
-        struct archive *a;
-        const void *block;
-        size_t len;
-        la_int64_t at;
-        unsigned seen = 0;
-
-        write_at(own(t, id, "large"), 0, "begin");
-        write_at(own(t, id, "large"), large, "end");
-        write_at(own(t, id, "after"), 0, "x");
-        write_at(own(t, id, "hole"), 0, "");
-        assert_int_equal(truncate(own(t, id, "hole"), 3 << 20), 0);
-        write_at(own(t, id, "small"), 100000, "end");
-        assert_int_equal(syncfs(t->s->root_fd), 0);
-        {
-                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 100000);
-
-                assert_true(buf.len < 200000);
-                a = find_entry(&buf, "large", &e);
-                assert_int_equal(archive_entry_size(e), large + 3);
-                while (archive_read_data_block(a, &block, &len, &at) == ARCHIVE_OK)
-                        for (size_t i = 0; i < len; i++)
-                                if (((const char *)block)[i]) {
-                                        const char *text = at + (off_t)i < 5 ? "begin" : "end";
-                                        off_t from = at + (off_t)i < 5 ? 0 : large;
-
-                                        assert_int_equal(((const char *)block)[i], text[at + (off_t)i - from]);
-                                        seen++;
-                                }
-                assert_int_equal(seen, 8);
-                archive_read_free(a);
-                a = find_entry(&buf, "hole", &e);
-                assert_int_equal(archive_entry_size(e), 3 << 20);
-                archive_read_free(a);
-        }
-}
-
-/*
- * More than a size in octal digits holds, and wherever it is looked at no zeroes to leave out: 256 blocks. Only its
- * beginning is read.
- */
-static void a_file_of_more_than_8_gib(void **state)
-{
-        struct test_store *t = *state;
-        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
-        const off_t size = ((off_t)8 << 30) + 4096;
-        struct strata_info info = test_info(t, STRATA_ACTIVE, "k");
-        cleanup_free char *buf = malloc(1 << 20);
-        struct strata_export *x;
-        ssize_t n;
-        int fd = open(own(t, id, "f"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-        assert_true(fd >= 0);
-        if (fallocate(fd, 0, 0, size) < 0)
-                fail_msg("8 GiB of room are needed: %s", strerror(errno));
-        memset(buf, 'x', 4096);
-        for (off_t i = 0; i < 256; i++)
-                assert_int_equal(pwrite(fd, buf, 4096, size / 256 * i / 4096 * 4096), 4096);
-        close(fd);
-        assert_int_equal(strata_export_new(t->s, &info, &x), 0);
-        n = strata_export_read(x, buf, 1 << 20);
-        assert_true(n > 4096);
-        assert_non_null(memmem(buf, 4096, " size=8589938688\n", 17));
-        strata_export_free(x);
-}
-
 static void deep_folders(void **state)
 {
         struct test_store *t = *state;
@@ -507,7 +327,7 @@ static void deep_folders(void **state)
         struct archive_entry *e;
         struct archive *a;
         unsigned n = 0;
-        int fd = open(own(t, id, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = open(export_own(t, id, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         for (int i = 0; i < DEEP; i++) {
                 int next;
@@ -521,9 +341,9 @@ static void deep_folders(void **state)
         assert_int_equal(mkdirat(fd, "last", 0755), 0);
         close(fd);
         {
-                cleanup_buf struct strata_buf buf = export_all(t, STRATA_ACTIVE, "k", 100000);
+                cleanup_buf struct strata_buf buf = export_layer(t, STRATA_ACTIVE, "k", 100000);
 
-                a = open_archive(&buf);
+                a = export_open(&buf);
                 while (archive_read_next_header(a, &e) == ARCHIVE_OK)
                         n++;
                 archive_read_free(a);
@@ -553,10 +373,6 @@ int main(void)
                 ONE(names_of_any_length_and_bytes),
                 ONE(a_name_that_means_a_whiteout_is_refused),
                 TEST_BOTH_APIS(the_same_bytes_each_time),
-                ONE(a_file_without_holes_is_whole),
-                ONE(holes_are_left_out),
-                ONE(only_contents_tell_what_is_sparse),
-                ONE(a_file_of_more_than_8_gib),
                 ONE(deep_folders),
                 TEST_BOTH_APIS(a_view_is_empty),
         };
