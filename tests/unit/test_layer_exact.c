@@ -199,6 +199,31 @@ static void what_a_hard_link_brings_up_is_whole(void **state)
         strata_buf_free(&below.tar);
 }
 
+/* Of two entries of one folder the second says all there is to say. */
+static void a_folders_second_entry_takes_the_first_ones_attributes_away(void **state)
+{
+        static const char *const first[] = { "SCHILY.xattr.user.a=1", "SCHILY.xattr.user.both=1",
+                                             "SCHILY.acl.default=user::rwx,group::r-x,other::r-x" };
+        static const char *const second[] = { "SCHILY.xattr.user.both=22" };
+        struct test_store *t = *state;
+        struct layer l = { 0 };
+        uint64_t id;
+
+        layer_add_pax(&l, first, COUNT(first));
+        layer_add(&l, '5', "d", 0755, NULL, NULL);
+        layer_add_pax(&l, second, COUNT(second));
+        layer_add(&l, '5', "d", 0700, NULL, NULL);
+        layer_add_pax(&l, first, COUNT(first));
+        layer_add(&l, '5', "once", 0755, NULL, NULL);
+        id = layer_snapshot(t, "s", "", &l);
+        assert_int_equal(xattr_of(t, id, "d", "user.a"), -1);
+        assert_int_equal(xattr_of(t, id, "d", "user.both"), 2);
+        assert_int_equal(xattr_of(t, id, "d", ACL_DEFAULT), -1);
+        assert_int_equal(stat_of(t, id, "d").st_mode & 07777, 0700);
+        assert_int_equal(xattr_of(t, id, "once", "user.a"), 1);
+        assert_true(xattr_of(t, id, "once", ACL_DEFAULT) > 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
 
 int main(void)
@@ -210,6 +235,7 @@ int main(void)
                 TEST(what_is_another_machines_stays_out),
                 TEST(a_whiteout_of_the_longest_name),
                 TEST(what_a_hard_link_brings_up_is_whole),
+                TEST(a_folders_second_entry_takes_the_first_ones_attributes_away),
         };
 
         return cmocka_run_group_tests_name("layer_exact", tests, NULL, NULL);
