@@ -284,6 +284,17 @@ static void drop_key(struct sfs_labels *t, struct label_node *l)
                 l->kept->removed = true;
 }
 
+void sfs_labels_give_up(struct sfs_labels *t, uint64_t node)
+{
+        struct label_node *l;
+
+        pthread_mutex_lock(&t->lock);
+        HASH_FIND(hh_node, t->by_node, &node, sizeof(node), l);
+        if (l && !l->begun)
+                drop_key(t, l);
+        pthread_mutex_unlock(&t->lock);
+}
+
 void sfs_labels_forget(struct sfs_labels *t, uint64_t node, uint64_t n)
 {
         struct label_node *l;

@@ -29,6 +29,9 @@ void sfs_labels_begin(struct sfs_labels *t, uint64_t node);
 void sfs_labels_end(struct sfs_labels *t, uint64_t node);
 int sfs_labels_lookup_begun(struct sfs_labels *t, uint64_t id, const char *name, uint64_t *ret);
 
+/* NODE is no label after all, unless it is begun once more. */
+void sfs_labels_give_up(struct sfs_labels *t, uint64_t node);
+
 /*
  * The names and values of the labels of entry ID are changed by one thread after the other: from HOLD to LET_GO the
  * store and this table say the same, and nobody else sets, removes or renames a label of it. Held while the disk is

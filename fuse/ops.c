@@ -125,8 +125,9 @@ void sfs_op_log_error(struct sfs *sfs, const char *operation, uint64_t node, con
         if (error == -ENOENT || error == -ESTALE || error == -ENOTDIR || error == -EISDIR)
                 return;
         strata_log_add(sfs->store->log, operation, sfs_op_path(sfs, node, name, path, sizeof(path)), NULL, error, "%s",
-                       error == -ENAMETOOLONG ? "a name has at most 255 bytes; choose a shorter one"
-                       : error == -EUCLEAN    ? "the entry's record or one below it is damaged; it can be removed, and "
-                                                "looked at in the store"
-                                              : strerror(abs(error)));
+                       error == -ENAMETOOLONG    ? "a name has at most 255 bytes; choose a shorter one"
+                       : error != -EUCLEAN       ? strerror(abs(error))
+                       : sfs_node_is_label(node) ? "this label is damaged: it can be written anew, or removed"
+                                                 : "the entry's record or one below it is damaged; it can be removed, "
+                                                   "and looked at in the store");
 }

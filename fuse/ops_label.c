@@ -49,49 +49,6 @@ int sfs_label_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return 0;
 }
 
-void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
-{
-        struct sfs *sfs = sfs_of(req);
-        struct fuse_entry_param e = { .generation = 1, .entry_timeout = SFS_FOREVER };
-        struct timespec now;
-        struct sfs_handle *h;
-        char path[SFS_PATH_MAX];
-        const char *why = NULL;
-        uint64_t node;
-        int r;
-
-        (void)mode;
-        if (!sfs_node_is_labels(parent)) {
-                fuse_reply_err(req, -sfs_op_refuse(sfs, "create", parent, name));
-                return;
-        }
-        r = strata_name_check(name, &why);
-        if (r == 0)
-                r = sfs_labels_lookup(sfs->labels, sfs_node_id(parent), name, &node);
-        if (r < 0) {
-                strata_log_add(sfs->store->log, "create", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
-                               "%s", why ? why : strerror(-r));
-                fuse_reply_err(req, -r);
-                return;
-        }
-        h = sfs_handle_new(node);
-        if (!h) {
-                sfs_labels_forget(sfs->labels, node, 1);
-                fuse_reply_err(req, ENOMEM);
-                return;
-        }
-        h->dirty = h->created = true;
-        sfs_labels_begin(sfs->labels, node);
-        clock_gettime(CLOCK_REALTIME, &now);
-        sfs_attr_of_label(sfs, node, 0, now, &e.attr);
-        e.ino = node;
-        sfs_handle_protect(sfs, h);
-        fi->fh = sfs_handle_publish(sfs, h, true);
-        fi->direct_io = 1;
-        if (fuse_reply_create(req, &e, fi) < 0)
-                sfs_handle_free(h);
-}
-
 /* Makes TEXT LEN bytes long. */
 static int set_length(struct strata_buf *text, size_t len)
 {
@@ -259,6 +216,19 @@ static bool take_text(struct sfs_handle *h, const struct sfs_label_job *l, struc
         return true;
 }
 
+/* What H created and could not set is no label, unless somebody else sets or has set it. */
+static void forget_created(struct sfs_label_job *l, const struct sfs_handle *h)
+{
+        char name[STRATA_NAME_MAX + 1];
+        struct timespec mtime;
+        uint64_t id, size;
+        int r = hold_label(l->sfs, h->label, &id, name);
+
+        if (r == 0 && strata_label_stat(l->sfs->store, id, name, &size, &mtime) == -ENOENT)
+                sfs_labels_give_up(l->sfs->labels, h->label);
+        sfs_labels_let_go(l->sfs->labels, id);
+}
+
 static void run_publish(struct sfs_job *job)
 {
         struct sfs_label_job *l = (struct sfs_label_job *)job;
@@ -277,6 +247,8 @@ static void run_publish(struct sfs_job *job)
                         l->result = set_text(l, h, &t);
                 if (h->created)
                         sfs_labels_end(l->sfs->labels, h->label);
+                if (h->created && l->result < 0)
+                        forget_created(l, h);
                 h->created = false;
                 /* Only now: had this process died before, the next one would have had it to set. */
                 pthread_mutex_lock(&h->lock);
@@ -449,13 +421,37 @@ void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         publish(req, h, true, true, done_release);
 }
 
+/* Who copies a file tells all its attributes, also those that are as they should be. */
+static bool changes_owner(struct sfs *sfs, fuse_ino_t ino, const struct stat *attr, int to_set)
+{
+        struct stat now;
+        double timeout;
+
+        if (!(to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
+                return false;
+        return sfs_attr_get(sfs, ino, &now, &timeout) < 0 ||
+               ((to_set & FUSE_SET_ATTR_MODE) && (attr->st_mode ^ now.st_mode) & 07777) ||
+               ((to_set & FUSE_SET_ATTR_UID) && attr->st_uid != now.st_uid) ||
+               ((to_set & FUSE_SET_ATTR_GID) && attr->st_gid != now.st_gid);
+}
+
+/* Times are the store's own: those that somebody gives are passed over. */
+static bool is_refused(struct sfs *sfs, fuse_ino_t ino, const struct stat *attr, int to_set)
+{
+        const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |
+                          FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_CTIME;
+
+        if ((to_set & times) && !sfs_node_is_label(ino) && !sfs_node_is_labels(ino) && !sfs_node_is_layer(ino))
+                return true;
+        return ((to_set & FUSE_SET_ATTR_SIZE) && !sfs_node_is_label(ino)) || changes_owner(sfs, ino, attr, to_set);
+}
+
 void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-        const int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
         struct sfs_label_job *l;
         int r = 0;
 
-        if (!sfs_node_is_label(ino) || (to_set & owner)) {
+        if (is_refused(sfs_of(req), ino, attr, to_set)) {
                 r = sfs_op_refuse(sfs_of(req), "setattr", ino, NULL);
         } else if ((to_set & FUSE_SET_ATTR_SIZE) && fi) {
                 struct sfs_handle *h = handle(req, ino, fi);

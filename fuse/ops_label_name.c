@@ -1,17 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names of labels: removal and renaming, each a job. */
+/* Names of labels: creation; and removal and renaming, each a job. */
+#include "attr.h"
+#include "handle.h"
 #include "keep.h"
 #include "label.h"
 #include "labeljob.h"
 #include "labelnode.h"
 #include "log.h"
 #include "loop.h"
+#include "name.h"
 #include "node.h"
 #include "ops.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+void sfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+        struct sfs *sfs = sfs_of(req);
+        struct fuse_entry_param e = { .generation = 1, .entry_timeout = SFS_FOREVER };
+        struct timespec now;
+        struct sfs_handle *h;
+        char path[SFS_PATH_MAX];
+        const char *why = NULL;
+        uint64_t node;
+        int r;
+
+        (void)mode;
+        if (!sfs_node_is_labels(parent)) {
+                fuse_reply_err(req, -sfs_op_refuse(sfs, "create", parent, name));
+                return;
+        }
+        r = strata_name_check(name, &why);
+        if (r == 0)
+                r = sfs_labels_lookup(sfs->labels, sfs_node_id(parent), name, &node);
+        if (r < 0) {
+                strata_log_add(sfs->store->log, "create", sfs_op_path(sfs, parent, name, path, sizeof(path)), NULL, r,
+                               "%s", why ? why : strerror(-r));
+                fuse_reply_err(req, -r);
+                return;
+        }
+        h = sfs_handle_new(node);
+        if (!h) {
+                sfs_labels_forget(sfs->labels, node, 1);
+                fuse_reply_err(req, ENOMEM);
+                return;
+        }
+        h->dirty = h->created = true;
+        sfs_labels_begin(sfs->labels, node);
+        clock_gettime(CLOCK_REALTIME, &now);
+        sfs_attr_of_label(sfs, node, 0, now, &e.attr);
+        e.ino = node;
+        sfs_handle_protect(sfs, h);
+        fi->fh = sfs_handle_publish(sfs, h, true);
+        fi->direct_io = 1;
+        if (fuse_reply_create(req, &e, fi) < 0)
+                sfs_handle_free(h);
+}
 
 /* A label that was created, and whose close is not through yet: it is not in the store, but there for everybody. */
 static bool is_begun(struct sfs_label_job *l, uint64_t id, const char *name)

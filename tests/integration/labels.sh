@@ -147,4 +147,29 @@ like "after a kill amid writing: one of both" "$(tr -s 'ab' <"$A/job/labels/k")"
 is "of full length" "$(wc -c <"$A/job/labels/k")" 60001
 echo alone >"$A/job/labels/two"
 is "nothing else is left in labels/" "$(names "$A/job")" "k two "
+
+# ---- one that could not be set is none
+t mkdir "$A/plain@ground"
+is "a new label of 64 KiB and a byte: EFBIG" "$(head -c 65537 /dev/zero | tr '\0' x | t dd of="$A/plain/labels/big" bs=65537 iflag=fullblock 2>&1 | grep -o 'File too large')" "File too large"
+is "it is not listed" "$(names "$A/plain")" ""
+nok "it is not there" t test -e "$A/plain/labels/big"
+nok "nor to be read" t cat "$A/plain/labels/big"
+ok "a right one of that name" sh -c "echo small >'$A/plain/labels/big'"
+is "is there" "$(cat "$A/plain/labels/big")" small
+head -c 65537 /dev/zero | tr '\0' x | t dd of="$A/plain/labels/big" bs=65537 iflag=fullblock 2>/dev/null
+is "one that can't be replaced stays" "$(cat "$A/plain/labels/big")" small
+
+# ---- what copies attributes as well
+t mkdir "$A/copy@ground"
+is "cp -p" "$(t cp -p "$A/plain/labels/big" "$A/copy/labels/" 2>&1) $(cat "$A/copy/labels/big")" " small"
+is "cp -a" "$(t cp -a "$A/plain/labels" "$A/copy/" 2>&1) $(names "$A/copy")" " big "
+is "chmod to what it is" "$(t chmod 644 "$A/copy/labels/big" 2>&1)" ""
+is "chown to who has it" "$(t chown 0:0 "$A/copy/labels/big" 2>&1)" ""
+is "chmod to something else" "$(t chmod 600 "$A/copy/labels/big" 2>&1 | grep -o 'Operation not permitted')" "Operation not permitted"
+is "chown to somebody else" "$(t chown 1:0 "$A/copy/labels/big" 2>&1 | grep -o 'Operation not permitted')" "Operation not permitted"
+is "a snapshot's files: no other time" "$(t touch -d @1 "$S/ground/info" 2>&1 | grep -o 'Read-only file system')" "Read-only file system"
+mkdir "$BASE/files" && echo x >"$BASE/files/x" && tar -C "$BASE/files" -cf "$BASE/layer.tar" .
+t mkdir "$A/imported"
+is "cp of a layer with its times" "$(t cp --preserve=timestamps "$BASE/layer.tar" "$A/imported/layer.tar" 2>&1) $(cat "$A/imported/fs/x")" " x"
+nok "truncate of a layer" t truncate -s 5 "$A/copy/layer.tar"
 done_testing
