@@ -15,16 +15,25 @@ label_image() { # ENTRY CONFIG-FILE ID NAME
         echo "$3" >"$1/labels/$label"
 }
 
+# In the place of the shell that metered() starts: its errors are not those of the meter.
+quietly() { exec "$@" 2>"$tmp/errors"; } # CMD...
+
 # ---- pull ----
 
-# Ends with skopeo's own reason.
-skopeo_failed() { # WHAT
-        reason=$(sed -n 's/.*level=fatal msg="\(.*\)"$/\1/p' "$tmp/errors" | tail -n 1)
+# Ends with skopeo's own reason. STATUS is for what is not there.
+skopeo_failed() { # WHAT STATUS
+        # without room nothing that it said could be kept
+        echo >"$tmp/room" || die "$EX_IOERR" "$1: cannot write $tmp"
+        reason=$(sed -n 's/.*level=fatal msg="\(.*\)"$/\1/p' "$tmp/errors" | tail -n 1 | sed 's/\\\(["\\]\)/\1/g')
         [ -n "$reason" ] || reason=$(tail -n 1 "$tmp/errors")
         case $reason in
-        *'manifest unknown'* | *'name unknown'* | *'no such file'* | *'not found'* | *'no descriptor found'* | *'does not exist'*)
-                die "$EX_NOINPUT" "$1: $reason" ;;
-        *'igest did not match'* | *'unexpected EOF'* | *'unmarshal'* | *'invalid '*)
+        *'no space left'* | *'quota exceeded'*) die "$EX_IOERR" "$1: $reason" ;;
+        *'invalid reference format'* | *'nvalid image name'* | *'must be lowercase'*) die "$EX_USAGE" "$1: $reason" ;;
+        *'manifest unknown'* | *'name unknown'* | *'no such file'* | *'not found'* | *'no descriptor found'* | *'does not exist'* | \
+                *'does not resolve to an image'* | *'status code from registry 404'* | *'blob unknown'*)
+                die "$2" "$1: $reason" ;;
+        *'invalid status code'*) ;;
+        *'igest did not match'* | *'unexpected EOF'* | *'unmarshal'* | *'invalid '* | *'end of JSON input'* | *'parsing '*)
                 die "$EX_DATAERR" "$1: $reason" ;;
         esac
         die "$EX_UNAVAILABLE" "$1: $reason"
@@ -49,20 +58,27 @@ chain_id() { # PARENT'S-CHAINID DIFFID
 }
 
 # skopeo fetches whole images only, but no blob that is in the folder already. So for each layer that is a snapshot an
-# empty file of its size is put there.
+# empty file of its size is put there; a view keeps gc() away from these until they have been built upon.
 spare_known() { # CONFIG INSPECTION
         mkdir -p "$tmp/image/blobs/sha256"
-        chain=
+        chain='' known=''
+        : >"$tmp/spared"
         jq -nr --slurpfile config "$1" --slurpfile seen "$2" \
                 '[$config[0].rootfs.diff_ids, $seen[0].Layers] | transpose[] | "\(.[0]) \(.[1])"' >"$tmp/known"
         while read -r diff digest; do
                 chain=$(chain_id "$chain" "$diff")
+                case $chain in */*) break ;; esac
+                [ -d "$mnt/snapshots/$chain" ] || break
+                known=$chain
                 layer=$mnt/snapshots/$chain/labels/oci.layer
-                case $chain in */*) return ;; esac
-                [ -e "$layer" ] || continue
                 [ "$(jq -r .digest "$layer")" != "$digest" ] ||
-                        truncate -s "$(jq -r .size "$layer")" "$tmp/image/blobs/sha256/${digest#sha256:}"
+                        printf '%s %s\n' "$(jq -r .size "$layer")" "${digest#sha256:}" >>"$tmp/spared"
         done <"$tmp/known"
+        [ -n "$known" ] && mkdir "$mnt/views/strata-$$-hold@$known" || return
+        hold=$mnt/views/strata-$$-hold
+        while read -r size digest; do
+                truncate -s "$size" "$tmp/image/blobs/sha256/$digest"
+        done <"$tmp/spared"
 }
 
 blob() { echo "$tmp/image/blobs/sha256/${1#sha256:}"; } # DIGEST
@@ -74,10 +90,10 @@ pull() { # IMAGE
         temporary
         job skopeo inspect ${tls:+"--tls-verify=$tls"} --config --raw "$source" >"$tmp/config" 2>"$tmp/errors" &&
                 job skopeo inspect ${tls:+"--tls-verify=$tls"} --no-tags "$source" >"$tmp/seen" 2>"$tmp/errors" ||
-                skopeo_failed "$1"
+                skopeo_failed "$1" "$EX_NOINPUT"
         spare_known "$tmp/config" "$tmp/seen" 2>/dev/null
         skopeo_copy ${tls:+"--src-tls-verify=$tls"} --remove-signatures --dest-oci-accept-uncompressed-layers \
-                "$source" "oci:$tmp/image:image" || skopeo_failed "$1"
+                "$source" "oci:$tmp/image:image" || skopeo_failed "$1" "$EX_NOINPUT"
 
         manifest=$(blob "$(jq -r '.manifests[0].digest' "$tmp/image/index.json")")
         image=$(jq -r .config.digest "$manifest")
@@ -101,15 +117,12 @@ pull() { # IMAGE
         echo "$top"
 }
 
-# In the place of the shell that metered() starts, whose errors are not those of the meter.
-import_layer() { exec cp "$1" "$2" 2>"$tmp/errors"; } # FILE TO
-
 # The layer of pull()'s loop: snapshot top on below. Checked before it is committed, and so never half there.
 pull_layer() {
         key=strata-$$
         new=$mnt/active/$key
         mkdir "$new${below:+@$below}" || die "$EX_OSERR" "cannot prepare a snapshot for layer $number"
-        if ! metered "layer $number of $count" "$size" import_layer "$(blob "$digest")" "$new/layer.tar"; then
+        if ! metered "layer $number of $count" "$size" quietly cp "$(blob "$digest")" "$new/layer.tar"; then
                 reason=$(tail -n 1 "$mnt/log")
                 case $reason in
                 *" EINVAL "* | *" EFBIG "*) die "$EX_DATAERR" "layer $number, $digest: $reason" ;;
@@ -138,40 +151,38 @@ pull_layer() {
 describe() { # SNAPSHOT reuse|export
         known=$mnt/snapshots/$1/labels/oci.layer
         if [ "$2" = reuse ] && [ -e "$known" ]; then
-                jq -c . "$known"
+                jq -ce 'select(.digest and .size and .diff_id)' "$known" || die "$EX_DATAERR" "cannot make sense of $known"
                 return
         fi
         tar=$mnt/snapshots/$1/layer.tar
-        bytes=$(stat -c %s "$tar")
-        metered "layer $number of $count" "$bytes" cp "$tar" "$tmp/layer.tar" || return 1
-        metered "layer $number of $count, packed" "$(stat -c %s "$tmp/layer.tar")" gzip -nf "$tmp/layer.tar" || return 1
+        metered "layer $number of $count" "$(stat -c %s "$tar")" quietly cp "$tar" "$tmp/layer.tar" &&
+                metered "layer $number of $count, packed" "$(stat -c %s "$tmp/layer.tar")" quietly gzip -nf "$tmp/layer.tar" ||
+                die "$EX_IOERR" "cannot export $1: $(tail -n 1 "$tmp/errors")"
         diff=$(info "$mnt/snapshots/$1" diffid)
-        [ -n "$diff" ] || return 1
+        [ -n "$diff" ] || die "$EX_IOERR" "cannot export $1: the info of it has no diffid"
         digest=sha256:$(sha256sum <"$tmp/layer.tar.gz" | cut -c 1-64)
         jq -nc '{mediaType: "application/vnd.oci.image.layer.v1.tar+gzip", digest: $ARGS.positional[0],
                 size: $ARGS.positional[1] | tonumber, diff_id: $ARGS.positional[2]}' \
-                --args "$digest" "$(stat -c %s "$tmp/layer.tar.gz")" "$diff" >"$tmp/described"
-        mv "$tmp/layer.tar.gz" "$(blob "$digest")"
-        [ -e "$known" ] || cp "$tmp/described" "$known"
-        cat "$tmp/described"
+                --args "$digest" "$(stat -c %s "$tmp/layer.tar.gz")" "$diff" >"$tmp/described" &&
+                mv "$tmp/layer.tar.gz" "$(blob "$digest")" && cat "$tmp/described" || die "$EX_IOERR" "cannot write $tmp"
+        [ -e "$known" ] || cp "$tmp/described" "$known" || say "$1 will be packed again at the next push"
 }
 
 # Makes an image of the snapshots in the file chain. Layers that are reused are described, but not there: skopeo asks the
 # target for each by its digest first.
 make_image() { # reuse|export
+        no_room="cannot write $tmp"
         rm -rf "$tmp/image"
-        mkdir -p "$tmp/image/blobs/sha256"
+        mkdir -p "$tmp/image/blobs/sha256" && : >"$tmp/layers" && : >"$tmp/made" || die "$EX_IOERR" "$no_room"
         number=0
-        : >"$tmp/layers"
-        : >"$tmp/made"
         while IFS= read -r at; do
                 number=$((number + 1))
-                describe "$at" "$1" >>"$tmp/layers" </dev/null || die "$EX_IOERR" "cannot export $at: $(tail -n 1 "$mnt/log")"
+                describe "$at" "$1" >>"$tmp/layers" </dev/null || die "$EX_IOERR" "$no_room"
                 entry=$mnt/snapshots/$at
                 jq -nc '{created: $ARGS.positional[0], created_by: $ARGS.positional[1], comment: $ARGS.positional[2]} |
                         with_entries(select(.value != ""))' --args "$(info "$entry" committed)" \
                         "$(cat "$entry/labels/oci.created_by" 2>/dev/null || echo strata)" \
-                        "$(cat "$entry/labels/oci.comment" 2>/dev/null)" >>"$tmp/made"
+                        "$(cat "$entry/labels/oci.comment" 2>/dev/null)" >>"$tmp/made" || die "$EX_IOERR" "$no_room"
         done <"$tmp/chain"
         case $(uname -m) in
         x86_64) machine=amd64 ;;
@@ -183,21 +194,21 @@ make_image() { # reuse|export
                 (.history // []) as $history | ([$history[] | select(.empty_layer | not)] | length) as $old |
                 {architecture: $machine, os: "linux"} + . +
                 {created: $made[-1].created, rootfs: {type: "layers", diff_ids: [$layers[].diff_id]},
-                        history: ($history + $made[$old:])}' "$tmp/config" >"$tmp/config.json"
-        config=$(add_blob "$tmp/config.json" application/vnd.oci.image.config.v1+json)
+                        history: ($history + $made[$old:])}' "$tmp/config" >"$tmp/config.json" || die "$EX_IOERR" "$no_room"
+        config=$(add_blob "$tmp/config.json" application/vnd.oci.image.config.v1+json) || exit
         jq -nc --argjson config "$config" --slurpfile layers "$tmp/layers" '{schemaVersion: 2,
                 mediaType: "application/vnd.oci.image.manifest.v1+json", config: $config,
-                layers: [$layers[] | del(.diff_id)]}' >"$tmp/manifest.json"
-        manifest=$(add_blob "$tmp/manifest.json" application/vnd.oci.image.manifest.v1+json)
+                layers: [$layers[] | del(.diff_id)]}' >"$tmp/manifest.json" || die "$EX_IOERR" "$no_room"
+        manifest=$(add_blob "$tmp/manifest.json" application/vnd.oci.image.manifest.v1+json) || exit
         jq -nc --argjson manifest "$manifest" '{schemaVersion: 2,
-                manifests: [$manifest + {annotations: {"org.opencontainers.image.ref.name": "image"}}]}' >"$tmp/image/index.json"
-        echo '{"imageLayoutVersion":"1.0.0"}' >"$tmp/image/oci-layout"
+                manifests: [$manifest + {annotations: {"org.opencontainers.image.ref.name": "image"}}]}' >"$tmp/image/index.json" &&
+                echo '{"imageLayoutVersion":"1.0.0"}' >"$tmp/image/oci-layout" || die "$EX_IOERR" "$no_room"
 }
 
 # Prints the descriptor.
 add_blob() { # FILE TYPE
         digest=sha256:$(sha256sum <"$1" | cut -c 1-64)
-        cp "$1" "$(blob "$digest")" || die "$EX_IOERR" "cannot write $tmp"
+        cp "$1" "$(blob "$digest")" || die "$EX_IOERR" "$no_room"
         jq -nc '{mediaType: $ARGS.positional[0], digest: $ARGS.positional[1], size: $ARGS.positional[2] | tonumber}' \
                 --args "$2" "$digest" "$(stat -c %s "$1")"
 }
@@ -208,16 +219,17 @@ push() { # NAME IMAGE
         temporary
         image_config "$snapshot" "$id" "$tmp/config"
         at=$snapshot count=0
-        : >"$tmp/chain"
+        : >"$tmp/chain" || die "$EX_IOERR" "cannot write $tmp"
         while [ -n "$at" ]; do
                 count=$((count + 1))
-                { echo "$at" && cat "$tmp/chain"; } >"$tmp/chain.new" && mv "$tmp/chain.new" "$tmp/chain"
+                { echo "$at" && cat "$tmp/chain"; } >"$tmp/chain.new" && mv "$tmp/chain.new" "$tmp/chain" ||
+                        die "$EX_IOERR" "cannot write $tmp"
                 at=$(parent "$mnt/snapshots/$at")
         done
         make_image reuse
         skopeo_copy ${tls:+"--dest-tls-verify=$tls"} "oci:$tmp/image:image" "$(reference "$2")" && return
         # The target lacks a layer that is not as it came any more, so it gets all of them as they are made here.
-        grep -q "$tmp/image/blobs/sha256/[0-9a-f]*: no such file" "$tmp/errors" || skopeo_failed "$2"
+        grep -q "$tmp/image/blobs/sha256/[0-9a-f]*: no such file" "$tmp/errors" || skopeo_failed "$2" "$EX_CANTCREAT"
         make_image export
-        skopeo_copy ${tls:+"--dest-tls-verify=$tls"} "oci:$tmp/image:image" "$(reference "$2")" || skopeo_failed "$2"
+        skopeo_copy ${tls:+"--dest-tls-verify=$tls"} "oci:$tmp/image:image" "$(reference "$2")" || skopeo_failed "$2" "$EX_CANTCREAT"
 }

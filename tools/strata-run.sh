@@ -55,6 +55,20 @@ ids() { # FS USER
         echo "${uid:-${user:-0}}:${gid:-${group:-0}}"
 }
 
+# The host's servers of names, where the network is the host's and FS names none. take_resolver() takes them away again, as
+# they are no change of the command's.
+lend_resolver() { # FS
+        [ -n "$net" ] && [ -s /etc/resolv.conf ] && [ -d "$1/etc" ] && [ ! -L "$1/etc" ] || return 0
+        [ ! -L "$1/etc/resolv.conf" ] && [ ! -e "$1/etc/resolv.conf" ] || return 0
+        cat /etc/resolv.conf >"$1/etc/resolv.conf" && lent=yes
+}
+
+take_resolver() { # FS
+        [ -n "$lent" ] && [ ! -L "$1/etc" ] && [ ! -L "$1/etc/resolv.conf" ] || return 0
+        lent=''
+        ! cmp -s /etc/resolv.conf "$1/etc/resolv.conf" || rm -f "$1/etc/resolv.conf"
+}
+
 # CMD in the active snapshot key, from the configuration in $tmp/config.
 run_in() { # [CMD...]
         fs=$mnt/active/$key/fs
@@ -73,6 +87,7 @@ run_in() { # [CMD...]
                         ($c.Env // [] | map(split("=") | {(.[0]): (.[1:] | join("="))})[])] | add | to_entries | map("\(.key)=\(.value)"))
                 }' "$tmp/config" --args -- "$@" >"$tmp/process" || die "$EX_DATAERR" "the image's configuration makes no sense"
         jq -r '.args | map(@sh) | join(" ")' "$tmp/process" >"$mnt/active/$key/labels/oci.created_by"
+        lend_resolver "$fs"
         if [ "$runtime" != unshare ]; then
                 rm -f "$tmp/config.json"
                 "$runtime" spec -b "$tmp" && jq --slurpfile p "$tmp/process" --argjson net "$([ -z "$net" ] && echo false || echo true)" \
@@ -101,19 +116,23 @@ prepare_run() { # NAME [CMD...]
         find_runtime
         resolve "$1"
         shift
-        [ -z "$keep" ] || [ ! -d "$mnt/active/$keep" ] || die "$EX_CANTCREAT" "active/$keep is taken"
+        for kind in active views; do
+                [ -z "$keep" ] || [ ! -d "$mnt/$kind/$keep" ] || die "$EX_CANTCREAT" "$kind/$keep is taken"
+        done
+        ! printf '%s\n' "$@" | LC_ALL=C.UTF-8 grep -qavx '.*' || die "$EX_USAGE" "an argument is no UTF-8, as which it is passed on"
         temporary
         image_config "$snapshot" "$id" "$tmp/config"
         key=strata-$$
         mkdir "$mnt/active/$key@$snapshot" || die "$EX_OSERR" "cannot prepare a snapshot on $snapshot"
         run_in "$@"
         status=$? container=''
+        take_resolver "$mnt/active/$key/fs"
 }
 
 # What is not typed is for the question alone, not for the command.
 try() { # NAME CMD...
         if [ -t 0 ]; then prepare_run "$@"; else prepare_run "$@" </dev/null; fi
-        show_changes <"$mnt/active/$key/changes"
+        show_changes <"$mnt/active/$key/changes" || say "cannot show what changed"
         while :; do
                 printf 'commit NAME, keep KEY, or discard? ' >&2
                 # the end of the input is no answer: what nobody asked for is not kept
@@ -128,6 +147,6 @@ try() { # NAME CMD...
 }
 
 try_move() { # FOLDER NAME
-        case $2 in '' | */*) say "it needs a name" && return 1 ;; esac
+        case $2 in '' | .* | */* | *@*) say "it needs a name" && return 1 ;; esac
         mv -T "$mnt/active/$key" "$mnt/$1/$2" && key=
 }
