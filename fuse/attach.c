@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CLAIM_SECONDS 10 /* how long a commit or removal waits for a mount under way */
 
@@ -173,6 +174,8 @@ void sfs_attach_forget(struct sfs_attach *a, uint64_t id, uint64_t n)
                  */
                 if (e->state != SFS_BARE)
                         e->suspect = true;
+                if (e->state == SFS_MOUNTED)
+                        sfs_live_lost(e);
                 if (!e->known) {
                         /* What was kept while this was on its way asked about an unknown name after all. */
                         late = sfs_live_unpark(e, true, sfs_live_now());
@@ -328,6 +331,30 @@ bool sfs_attach_is_inherited(struct sfs_attach *a, uint64_t id, dev_t *dev)
                 *dev = e->dev;
         pthread_mutex_unlock(&a->lock);
         return ret;
+}
+
+bool sfs_attach_was_lost(struct sfs_attach *a, uint64_t id, dev_t devs[SFS_LOST_MAX])
+{
+        struct sfs_live *e;
+
+        memset(devs, 0, SFS_LOST_MAX * sizeof(*devs));
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, id);
+        if (e)
+                memcpy(devs, e->lost, sizeof(e->lost));
+        pthread_mutex_unlock(&a->lock);
+        return devs[0];
+}
+
+void sfs_attach_lost(struct sfs_attach *a, uint64_t id)
+{
+        struct sfs_live *e;
+
+        pthread_mutex_lock(&a->lock);
+        e = sfs_live_find(a, id);
+        if (e)
+                sfs_live_lost(e);
+        pthread_mutex_unlock(&a->lock);
 }
 
 /* ---- claims ---- */

@@ -91,6 +91,22 @@ void sfs_attach_inherited(struct sfs_attach *a);
 /* True if processes may use what is mounted at ID by another mount than that one, off the tree; *DEV is its device. */
 bool sfs_attach_is_inherited(struct sfs_attach *a, uint64_t id, dev_t *dev);
 
+/*
+ * True if processes may be in what was mounted at ID and somebody else took away. DEVS were its devices, the last few
+ * times, or 0; numbers that may have been given to others since, or to what is there again.
+ */
+#define SFS_LOST_MAX 4
+bool sfs_attach_was_lost(struct sfs_attach *a, uint64_t id, dev_t devs[SFS_LOST_MAX]);
+
+/*
+ * Waits a hundredth of a second: what was just taken away is taken apart a moment later, and its layer in use until
+ * then. False, at once, after some TRIES.
+ */
+bool sfs_attach_pause(unsigned tries);
+
+/* What was mounted at ID, which is claimed, was found taken away by somebody else. */
+void sfs_attach_lost(struct sfs_attach *a, uint64_t id);
+
 /* Mounts attached now. */
 uint64_t sfs_attach_count(struct sfs_attach *a);
 

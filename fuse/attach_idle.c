@@ -89,6 +89,8 @@ static void done_release(struct sfs_job *job)
                  * mount any more. */
                 e->idle_mark = m->result == -EAGAIN;
                 e->suspect = e->suspect || m->result == -EINVAL;
+                if (m->result == -EINVAL)
+                        sfs_live_lost(e);
                 e->next_try = sfs_live_now() + a->sfs->expire;
                 sfs_live_set(a, e, gone ? SFS_BARE : SFS_MOUNTED);
                 if ((!gone && !e->suspect) || !e->parked || !sfs_live_mount(a, e)) {
@@ -185,7 +187,7 @@ static void forget_stale(struct sfs_attach *a)
         pthread_mutex_lock(&a->lock);
         sfs_ticket_sweep(&a->tickets, now, TICKET_SECONDS);
         HASH_ITER(hh, a->entries, e, next) {
-                if (e->state == SFS_BARE && !e->known && !e->parked && now - e->since > TICKET_SECONDS)
+                if (e->state == SFS_BARE && !e->known && !e->parked && !e->lost[0] && now - e->since > TICKET_SECONDS)
                         sfs_live_drop(a, e);
         }
         pthread_mutex_unlock(&a->lock);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#define PAUSES_MAX 5     /* see sfs_attach_pause() */
 #define SETTLE_LOOKS 3   /* a millisecond apart */
 #define TRIES_MAX 20     /* how often a mount is begun anew */
 #define NAME_TRIES 5     /* how often a name that is not there is looked for at once, */
@@ -110,6 +111,16 @@ static int settle(struct sfs_mount_job *m, int entry)
         return 0;
 }
 
+bool sfs_attach_pause(unsigned tries)
+{
+        const struct timespec pause = { .tv_nsec = 10000000 };
+
+        if (tries >= PAUSES_MAX)
+                return false;
+        nanosleep(&pause, NULL);
+        return true;
+}
+
 static bool is_crowded(struct sfs_mount_job *m)
 {
         struct sfs_attach *a = m->a;
@@ -121,6 +132,16 @@ static bool is_crowded(struct sfs_mount_job *m)
         ret = e && e->crowded;
         pthread_mutex_unlock(&a->lock);
         return ret;
+}
+
+/* The old interface of the kernel attaches what it makes without showing it. */
+static void find_device(struct sfs_mount_job *m, int entry)
+{
+        bool is_mounted = false;
+        cleanup_fd int fd = -1;
+
+        if (open_fs(entry, &fd, &is_mounted) == 0 && is_mounted)
+                (void)strata_mount_device(fd, &m->dev);
 }
 
 static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
@@ -143,6 +164,8 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
         r = attach(m, info, fd);
         sfs_keep_at(0);
         m->there = r == 0;
+        if (r == 0 && !m->dev)
+                find_device(m, entry);
         if (r == 0 && is_crowded(m)) {
                 r = settle(m, entry);
                 m->there = r != -EAGAIN;
@@ -188,7 +211,8 @@ static int mount_by_name(struct sfs_mount_job *m, struct strata_info *info)
 
                 if (is_there)
                         r = mount_entry(m, info);
-                for (unsigned n = 0; r == -EBUSY && is_mine(m) && sfs_takeover_pause(sfs, n); n++)
+                for (unsigned n = 0; r == -EBUSY && is_mine(m) && (sfs_attach_pause(n) || sfs_takeover_pause(sfs, n));
+                     n++)
                         r = mount_entry(m, info);
                 if (r != -ESTALE && r != -ENOENT)
                         return r;
@@ -278,6 +302,8 @@ static void done_mount(struct sfs_job *job)
                 e->parked = NULL;
                 e->suspect = false;
                 if (m->result == 0) {
+                        if (e->looking && m->dev && m->dev != e->dev)
+                                sfs_live_lost(e);
                         e->dev = m->dev ? m->dev : e->dev;
                         e->expires = m->expires;
                         e->idle_mark = false;

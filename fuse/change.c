@@ -150,12 +150,15 @@ static int unmount_idle(struct sfs_change *c, const char *path)
         return r;
 }
 
-/* A mount that a dead worker was just making or taking down goes with that worker's last thread. */
+/*
+ * A mount that was just taken away is taken apart a moment later; one that a dead worker was making or taking down goes
+ * with that worker's last thread.
+ */
 static int lives_on(struct sfs *sfs, uint64_t id)
 {
         int ret = strata_mount_lives_on(sfs->store, id);
 
-        for (unsigned tries = 0; ret > 0 && sfs_takeover_pause(sfs, tries); tries++)
+        for (unsigned tries = 0; ret > 0 && (sfs_attach_pause(tries) || sfs_takeover_pause(sfs, tries)); tries++)
                 ret = strata_mount_lives_on(sfs->store, id);
         return ret;
 }
@@ -188,12 +191,47 @@ static bool has_children(struct sfs_change *c)
                strata_entry_has_children(c->sfs->store, c->info.id) > 0;
 }
 
+static int refuse_used(struct sfs_change *c, struct strata_buf *who)
+{
+        snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who->data ? who->data : "");
+        strata_buf_free(who);
+        return -EBUSY;
+}
+
+/* Nobody may be in a mount of the entry that is off the tree, when the entry goes. */
+static int check_left(struct sfs_change *c)
+{
+        struct strata_buf who = STRATA_BUF_INIT;
+        dev_t dev, lost[SFS_LOST_MAX];
+
+        if (c->change != SFS_REMOVE)
+                return 0;
+        if (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who))
+                return refuse_used(c, &who);
+        /* What is in the table is on the tree somewhere: the number is another one's by now. */
+        (void)sfs_attach_was_lost(c->sfs->attach, c->info.id, lost);
+        for (unsigned i = 0; i < SFS_LOST_MAX && lost[i]; i++)
+                if (!strata_busy_is_mounted(lost[i]) && strata_busy_processes(lost[i], false, &who))
+                        return refuse_used(c, &who);
+        return 0;
+}
+
 /* What is not mounted at its fs/. With children the engine refuses, with the reason. */
 static int apply_bare(struct sfs_change *c)
 {
         int r = has_children(c) ? 0 : check_others(c);
 
+        if (r == 0 && !has_children(c))
+                r = check_left(c);
         return r < 0 ? r : apply(c);
+}
+
+/* As apply_bare(), of what was mounted and is found unmounted by somebody else. */
+static int apply_lost(struct sfs_change *c)
+{
+        c->mounted = false;
+        sfs_attach_lost(c->sfs->attach, c->info.id);
+        return apply_bare(c);
 }
 
 /* What is mounted below its fs/ would go with that, and with all that was written there. */
@@ -220,10 +258,8 @@ static int commit_mounted(struct sfs_change *c, const char *path)
 
         if (r == 0 && !c->already)
                 r = freeze(c, path);
-        if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0) {
-                c->mounted = false; /* unmounted by somebody else */
-                return apply_bare(c);
-        }
+        if (r == -EINVAL && strata_mount_is_attached(path, &dev) == 0)
+                return apply_lost(c);
         if (r < 0)
                 return r;
         r = apply(c);
@@ -243,13 +279,6 @@ static int commit_mounted(struct sfs_change *c, const char *path)
         return 0;
 }
 
-static int refuse_used(struct sfs_change *c, struct strata_buf *who)
-{
-        snprintf(c->why, sizeof(c->why), "its fs/ is in use: %s; end that first", who->data ? who->data : "");
-        strata_buf_free(who);
-        return -EBUSY;
-}
-
 static int remove_mounted(struct sfs_change *c, const char *path)
 {
         struct strata_buf who = STRATA_BUF_INIT;
@@ -259,16 +288,16 @@ static int remove_mounted(struct sfs_change *c, const char *path)
         if (has_children(c))
                 return apply(c); /* which refuses, with the reason */
         r = c->info.kind == STRATA_COMMITTED ? check_others(c) : 0;
+        if (r == 0)
+                r = check_left(c);
         if (r < 0)
                 return r;
-        if ((strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who)) ||
-            (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who)))
+        if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_elsewhere(dev, &who))
                 return refuse_used(c, &who);
         keep = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         r = unmount_idle(c, path);
         if (r == -EINVAL) {
-                c->mounted = false; /* unmounted by somebody else */
-                r = apply_bare(c);
+                r = apply_lost(c);
         } else if (r == 0) {
                 c->mounted = false;
                 r = apply(c);
@@ -301,9 +330,8 @@ static int carry_out(struct sfs_change *c)
                  * that would wait for the lock which our caller holds until we answer.
                  */
                 r = sfs_mounts_find(c->sfs->mnt, c->info.kind, c->info.name, &dev);
-                if (r < 0)
-                        return r;
-                c->mounted = r;
+                if (r <= 0)
+                        return r < 0 ? r : apply_lost(c);
         }
         if (c->mounted && c->change == SFS_COMMIT)
                 return commit_mounted(c, path);

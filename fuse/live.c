@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 time_t sfs_live_now(void)
 {
@@ -119,6 +120,14 @@ void sfs_live_known(struct sfs_attach *a, struct sfs_live *e)
 {
         e->known++;
         sfs_keep_known(a->sfs->keep, e->id);
+}
+
+void sfs_live_lost(struct sfs_live *e)
+{
+        if (!e->dev || e->lost[0] == e->dev)
+                return;
+        memmove(&e->lost[1], &e->lost[0], (SFS_LOST_MAX - 1) * sizeof(e->lost[0]));
+        e->lost[0] = e->dev;
 }
 
 void sfs_live_asked(struct sfs_live *e, pid_t tid)

@@ -40,21 +40,22 @@ struct sfs_live {
         uint64_t job;   /* of MOUNTING and RELEASING: the number of the job that is at it */
         bool entered;   /* of these: its walk by names is through, it waits for no lock that a rename or removal has */
         struct sfs_parked *parked;
-        time_t since;    /* of the state */
-        time_t next_try; /* of MOUNTED: when to try to release it */
-        bool expires;    /* views and snapshots */
-        bool suspect;    /* not BARE, but the mount, or one that is just made, may be lost: look again */
-        bool for_import; /* of CLAIMED: by an import; who claims is told so */
-        bool importing;  /* it has begun, and may take long: who comes is told EBUSY */
-        bool fresh;      /* MOUNTED, and not looked at again since */
-        bool looking;    /* of MOUNTING: it was mounted when that began, and most likely is */
-        pid_t toucher;   /* of MOUNTING: the first thread that asked */
-        bool crowded;    /* of MOUNTING: others asked as well */
-        bool idle_mark;  /* the last try set the kernel's mark of idleness */
-        dev_t dev;       /* of what is mounted; 0: not known */
-        bool inherited;  /* some process may have it mounted off the tree: inherit.h */
-        int copy;        /* of what is to be attached, see there; or -1 */
-        pid_t walk_anew; /* this inner thread's next GETATTR of the entry gets ESTALE */
+        time_t since;             /* of the state */
+        time_t next_try;          /* of MOUNTED: when to try to release it */
+        bool expires;             /* views and snapshots */
+        bool suspect;             /* not BARE, but the mount, or one that is just made, may be lost: look again */
+        bool for_import;          /* of CLAIMED: by an import; who claims is told so */
+        bool importing;           /* it has begun, and may take long: who comes is told EBUSY */
+        bool fresh;               /* MOUNTED, and not looked at again since */
+        bool looking;             /* of MOUNTING: it was mounted when that began, and most likely is */
+        pid_t toucher;            /* of MOUNTING: the first thread that asked */
+        bool crowded;             /* of MOUNTING: others asked as well */
+        bool idle_mark;           /* the last try set the kernel's mark of idleness */
+        dev_t dev;                /* of what is mounted; 0: not known */
+        bool inherited;           /* some process may have it mounted off the tree: inherit.h */
+        dev_t lost[SFS_LOST_MAX]; /* of what somebody else took away, the last first: some process may be in it; or 0 */
+        int copy;                 /* of what is to be attached, see there; or -1 */
+        pid_t walk_anew;          /* this inner thread's next GETATTR of the entry gets ESTALE */
         UT_hash_handle hh;
         int oom;
 };
@@ -109,6 +110,13 @@ bool sfs_live_enter(struct sfs_mount_job *m);
 
 /* The kernel is told of the `fs` of E once more. */
 void sfs_live_known(struct sfs_attach *a, struct sfs_live *e);
+
+/*
+ * What was mounted at E is not any more, and it was not us. Besides who unmounts it, that is a caller of rmdir(2) or
+ * rename(2) who is killed before the request was read: the kernel then drops the name and what is mounted below
+ * (fs/fuse/dir.c, fuse_rmdir(), -EINTR). Who is inside stays inside.
+ */
+void sfs_live_lost(struct sfs_live *e);
 
 /* Thread TID asked about E, in whatever way. */
 void sfs_live_asked(struct sfs_live *e, pid_t tid);

@@ -166,6 +166,15 @@ static void done_change(struct sfs_job *job)
         free(c);
 }
 
+/* True if somebody may be in a mount of the entry that is not at its fs/. */
+static bool is_to_be_looked_at(const struct sfs_change *c)
+{
+        dev_t lost[SFS_LOST_MAX];
+
+        return (sfs_change_minds_others(c) && strata_mount_was_left(c->sfs->store, c->info.id)) ||
+               (c->change == SFS_REMOVE && sfs_attach_was_lost(c->sfs->attach, c->info.id, lost));
+}
+
 /* Carries the change out: at once if nothing is mounted at the entry, otherwise by a job on the inner side. */
 static void start_change(struct sfs_change *c)
 {
@@ -194,8 +203,8 @@ static void start_change(struct sfs_change *c)
                 c->claimed = claim == SFS_CLAIM_BARE || claim == SFS_CLAIM_MOUNTED;
                 c->mounted = claim == SFS_CLAIM_MOUNTED;
         }
-        if (claim == SFS_CLAIM_BARE && sfs_change_minds_others(c) && strata_mount_was_left(c->sfs->store, c->info.id))
-                claim = SFS_CLAIM_BUSY; /* to be looked at on the inner side */
+        if (claim == SFS_CLAIM_BARE && is_to_be_looked_at(c))
+                claim = SFS_CLAIM_BUSY; /* on the inner side */
         if (claim == SFS_CLAIM_BARE ||
             (claim == SFS_CLAIM_MOUNTED && (c->change == SFS_RENAME || c->change == SFS_EXCHANGE))) {
                 c->result = sfs_change_apply(c);

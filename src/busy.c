@@ -156,6 +156,19 @@ static bool is_stratafs(const char *text, int id)
         return false;
 }
 
+bool strata_busy_is_mounted(dev_t dev)
+{
+        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+        struct mount_line m;
+
+        if (strata_io_read_at(AT_FDCWD, "/proc/self/mountinfo", 64 << 20, &text) < 0)
+                return false;
+        for (const char *line = text.data; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
+                if (parse_mount_line(line, &m) && makedev(m.major, m.minor) == dev)
+                        return true;
+        return false;
+}
+
 static unsigned mounts_elsewhere(const char *pid, const char *text, dev_t dev, unsigned found, struct strata_buf *buf)
 {
         struct mount_line m;

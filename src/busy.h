@@ -22,6 +22,9 @@ unsigned strata_busy_processes(dev_t dev, bool writers, struct strata_buf *buf);
  */
 unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf);
 
+/* True if DEV is mounted anywhere in our mount namespace. */
+bool strata_busy_is_mounted(dev_t dev);
+
 /*
  * The same of overlays with the upper directory UPPER, as an absolute path, and who uses them: mounts of an earlier run
  * of the program, whose device nobody knows any more. The old interface of the kernel shows it as it was given, as

@@ -27,13 +27,14 @@ skopeo_failed() { # WHAT STATUS
         reason=$(sed -n 's/.*level=fatal msg="\(.*\)"$/\1/p' "$tmp/errors" | tail -n 1 | sed 's/\\\(["\\]\)/\1/g')
         [ -n "$reason" ] || reason=$(tail -n 1 "$tmp/errors")
         case $reason in
+        *'connection refused'* | *'dial tcp'* | *'no such host'*) die "$EX_UNAVAILABLE" "$1: $reason" ;;
         *'no space left'* | *'quota exceeded'*) die "$EX_IOERR" "$1: $reason" ;;
         *'invalid reference format'* | *'nvalid image name'* | *'must be lowercase'*) die "$EX_USAGE" "$1: $reason" ;;
         *'manifest unknown'* | *'name unknown'* | *'no such file'* | *'not found'* | *'no descriptor found'* | *'does not exist'* | \
                 *'does not resolve to an image'* | *'status code from registry 404'* | *'blob unknown'*)
                 die "$2" "$1: $reason" ;;
         *'invalid status code'*) ;;
-        *'igest did not match'* | *'unexpected EOF'* | *'unmarshal'* | *'invalid '* | *'end of JSON input'* | *'parsing '*)
+        *'igest did not match'* | *'unexpected EOF'* | *'unmarshal'* | *'invalid '* | *'end of JSON input'* | *'parsing image configuration'*)
                 die "$EX_DATAERR" "$1: $reason" ;;
         esac
         die "$EX_UNAVAILABLE" "$1: $reason"
