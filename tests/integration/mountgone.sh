@@ -54,6 +54,7 @@ removal_killed_while_queued() { # ENTRY: until the kernel has taken its mount aw
     diag "$1 stays mounted after $tries tries"
 }
 is_inside() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; } # PROCESS FOLDER
+within=()
 set -m # or what is in the background ignores SIGINT
 new_mount
 snapshot base
@@ -63,27 +64,27 @@ t mkdir "$MNT/views/look@base" "$MNT/active/other@base"
 t ls "$MNT/active/other/fs" >/dev/null
 for entry in snapshots/base views/look active/work; do
     (cd "$MNT/$entry/fs" && exec sleep 600) &
-    inside+=("$!")
+    within+=("$!")
     wait_until 5 is_inside "$!" "$MNT/$entry/fs"
 done
 t rmdir "$MNT/active/other" # no children, or rmdir has another reason
 removal_killed_while_queued "$MNT/views/look"
 is "killed amid a removal: a view in use" "$(errno rmdir "$MNT/views/look")" EBUSY
-logged "killed amid a removal: log names who" rmdir views/look EBUSY "${inside[1]}"
+logged "killed amid a removal: log names who" rmdir views/look EBUSY "${within[1]}"
 t ls "$MNT/views/look/fs" >/dev/null
 is "killed amid a removal: also when mounted anew" "$(errno rmdir "$MNT/views/look")" EBUSY
 removal_killed_while_queued "$MNT/active/work"
 is "killed amid a removal: what is in use is not removed" "$(errno rmdir "$MNT/active/work")" EBUSY
 is "killed amid a removal: nor committed" "$(errno rename "$MNT/active/work" "$MNT/snapshots/work")" EBUSY
-kill -KILL "${inside[1]}" "${inside[2]}"
-wait "${inside[1]}" "${inside[2]}" 2>/dev/null
+kill -KILL "${within[1]}" "${within[2]}"
+wait "${within[1]}" "${within[2]}" 2>/dev/null
 is "killed amid a removal: then the view goes" "$(errno rmdir "$MNT/views/look")" ok
 is "killed amid a removal: and the other is as it was" "$(t cat "$MNT/active/work/fs/file")" kept
 t rmdir "$MNT/active/work"
 removal_killed_while_queued "$MNT/snapshots/base"
 is "killed amid a removal: a snapshot in use" "$(errno rmdir "$MNT/snapshots/base")" EBUSY
-kill -KILL "${inside[0]}"
-wait "${inside[0]}" 2>/dev/null
+kill -KILL "${within[0]}"
+wait "${within[0]}" 2>/dev/null
 is "killed amid a removal: then it goes" "$(errno rmdir "$MNT/snapshots/base")" ok
 set +m
 stop_program
