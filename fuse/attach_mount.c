@@ -181,6 +181,8 @@ static void log_failure(struct sfs *sfs, const struct strata_info *info, int err
 
         if (busy)
                 hint = busy;
+        else if (error == -ENOSPC || error == -EDQUOT)
+                hint = "the store's disk has no room for what a writable mount needs; remove a snapshot, or make room";
         else if (error == -EUCLEAN)
                 hint = "a layer is missing, damaged or cut off; another line here tells which";
         strata_log_add(sfs->store->log, "mount", path ? path : info->name, NULL, error, "%s", hint);
