@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SFS_KEEP_VERSION 4 /* of this layout: another one can't take over */
+#define SFS_KEEP_VERSION 5 /* of this layout: another one can't take over */
 
 #define SFS_KEEP_INIT 1024
 #define SFS_KEEP_WALKERS 1024

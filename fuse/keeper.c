@@ -6,6 +6,7 @@
 #include "keep.h"
 #include "lastwords.h"
 #include "loop.h"
+#include "storelock.h"
 #include "upgrade.h"
 #include "util/buf.h"
 #include "util/cleanup.h"
@@ -39,7 +40,8 @@ struct keeper {
         const struct sfs_host *host;
         struct sfs_keep *keep;
         int fuse_fd;
-        int keep_fd; /* of KEEP */
+        int keep_fd;  /* of KEEP */
+        int store_fd; /* reserves the store: storelock.h; -1 until some worker was ready */
         int signal_fd;
         char program[PATH_MAX]; /* where it is installed */
         char resume[64];        /* the argument for its successor */
@@ -82,6 +84,8 @@ static void worker_main(struct keeper *k, int pipe)
         snprintf(note, sizeof(note), "keeper %s\nworker %u\n", sfs_upgrade_layout(layout),
                  atomic_load(&k->keep->generation) + 1);
         k->o->config.lock_note = note;
+        k->o->config.reserved = k->store_fd >= 0;
+        strata_close(k->store_fd);
         strata_close(k->keep_fd);
         strata_close(k->signal_fd);
         strata_close(k->pipe);
@@ -170,6 +174,8 @@ static void note_ready(struct keeper *k)
 {
         k->ready = true;
         clock_gettime(CLOCK_MONOTONIC, &k->ready_at);
+        if (k->store_fd < 0)
+                k->store_fd = strata_storelock_reserve(k->o->store);
         if (!k->was_ready)
                 k->host->ready(k->host->data);
         k->was_ready = true;
@@ -248,20 +254,29 @@ static int hear(struct keeper *k)
 
 /* ---- another program ---- */
 
-/* Becomes the installed program, which goes on with the two descriptors. Returns only if that fails. */
+/* What the installed program goes on with stays open for it, or is the keeper's again. */
+static void hand_on(const struct keeper *k, bool yes)
+{
+        const int fds[] = { k->fuse_fd, k->keep_fd, k->store_fd };
+
+        for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+                if (fds[i] >= 0)
+                        (void)fcntl(fds[i], F_SETFD, yes ? 0 : FD_CLOEXEC);
+}
+
+/* Becomes the installed program, which goes on with the descriptors. Returns only if that fails. */
 static void become_installed(struct keeper *k)
 {
         int n = 0;
 
-        snprintf(k->resume, sizeof(k->resume), "--resume=%d:%d:%d", k->fuse_fd, k->keep_fd, k->host->background);
+        snprintf(k->resume, sizeof(k->resume), "--resume=%d:%d:%d:%d", k->fuse_fd, k->keep_fd, k->store_fd,
+                 k->host->background);
         while (k->o->argv[n])
                 n++;
         k->o->argv[n] = k->resume;
-        (void)fcntl(k->fuse_fd, F_SETFD, 0);
-        (void)fcntl(k->keep_fd, F_SETFD, 0);
+        hand_on(k, true);
         execv(k->program, k->o->argv);
-        (void)fcntl(k->fuse_fd, F_SETFD, FD_CLOEXEC);
-        (void)fcntl(k->keep_fd, F_SETFD, FD_CLOEXEC);
+        hand_on(k, false);
         k->o->argv[n] = NULL;
 }
 
@@ -363,6 +378,7 @@ static int run(struct keeper *k)
                 return sfs_complain(NULL, r);
         }
         status = keep(k);
+        strata_close(k->store_fd);
         strata_close(k->keep_fd);
         strata_close(k->signal_fd);
         strata_close(k->fuse_fd);
@@ -374,7 +390,7 @@ static void keeper_init(struct keeper *k, struct sfs_options *o, const struct sf
         memset(k, 0, sizeof(*k));
         k->o = o;
         k->host = host;
-        k->fuse_fd = k->keep_fd = k->signal_fd = k->worker_pidfd = k->pipe = -1;
+        k->fuse_fd = k->keep_fd = k->store_fd = k->signal_fd = k->worker_pidfd = k->pipe = -1;
 }
 
 int sfs_keeper_run(struct sfs_options *o, const struct sfs_host *host)
@@ -415,13 +431,13 @@ int sfs_keeper_resume(struct sfs_options *o, const struct sfs_host *host)
         k.dev = mounted_device(&k);
         k.fuse_fd = o->resume_fuse;
         k.keep_fd = o->resume_keep;
+        k.store_fd = o->resume_store;
         k.was_ready = true;
         k.keep = sfs_keep_map(k.keep_fd);
         if (!k.keep) {
                 unmount(&k);
                 return sfs_complain(strdup("--resume: these descriptors are not a keeper's"), -EINVAL);
         }
-        (void)fcntl(k.fuse_fd, F_SETFD, FD_CLOEXEC);
-        (void)fcntl(k.keep_fd, F_SETFD, FD_CLOEXEC);
+        hand_on(&k, false);
         return run(&k);
 }

@@ -3,8 +3,8 @@
  * The keeper: a process that mounts, holds /dev/fuse, and has a worker serve it. When the worker dies it starts another
  * one, which goes on where the first one ended (takeover.h): callers only wait a little.
  *
- * It is to be the part that never fails: it knows nothing of the store, allocates nothing once it runs, and waits for
- * two things only, signals and the pipe whose other end the worker holds.
+ * It is to be the part that never fails: of the store it holds the reservation (storelock.h) and knows no more, it
+ * allocates nothing once it runs, and waits for two things only, signals and the pipe whose other end the worker holds.
  */
 #ifndef SFS_KEEPER_H
 #define SFS_KEEPER_H

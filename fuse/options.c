@@ -136,8 +136,8 @@ static bool take_resume(struct sfs_options *o, const char *text)
 {
         int background;
 
-        if (sscanf(text, "%d:%d:%d", &o->resume_fuse, &o->resume_keep, &background) != 3 || o->resume_fuse < 0 ||
-            o->resume_keep < 0)
+        if (sscanf(text, "%d:%d:%d:%d", &o->resume_fuse, &o->resume_keep, &o->resume_store, &background) != 4 ||
+            o->resume_fuse < 0 || o->resume_keep < 0)
                 return false;
         o->resume_background = background;
         return true;
@@ -192,7 +192,9 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         struct raw raw = { .o = ret };
         int r;
 
-        *ret = (struct sfs_options){ .fuse = FUSE_ARGS_INIT(argc, argv), .resume_fuse = -1, .resume_keep = -1 };
+        *ret = (struct sfs_options){
+                .fuse = FUSE_ARGS_INIT(argc, argv), .resume_fuse = -1, .resume_keep = -1, .resume_store = -1
+        };
         if (fuse_opt_parse(&ret->fuse, &raw, specs, take_argument) < 0)
                 return -EINVAL;
         ret->foreground = raw.foreground || raw.debug;

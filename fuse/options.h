@@ -17,7 +17,8 @@ struct sfs_options {
         unsigned long long max_layer;
         struct strata_config config;
         char **argv; /* the command line with absolute paths, and room for one argument more; or NULL */
-        int resume_fuse, resume_keep; /* descriptors that the program before this one left: upgrade.h; or -1 */
+        int resume_fuse, resume_keep,
+                resume_store; /* descriptors that the program before this one left: upgrade.h; or -1 */
         bool resume_background;
         struct sfs_inherited *inherited; /* of a start on a dead mount, for the first worker */
         struct fuse_args fuse;           /* what is left for libfuse */

@@ -35,8 +35,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_TRIES 1000 /* of ten milliseconds */
-
 struct session {
         struct sfs sfs;
         const struct sfs_host *host;
@@ -316,20 +314,6 @@ int sfs_session_check_resumed(struct sfs_options *o, char **why)
         return 0;
 }
 
-/* A worker that was killed may hold the store for a moment longer. */
-static int open_store(struct session *x, struct sfs_options *o, char **why)
-{
-        const struct timespec pause = { .tv_nsec = 10000000 };
-        int r = strata_open(o->store, &o->config, &x->sfs.store, why);
-
-        for (int tries = 0; tries < LOCK_TRIES && r == -EBUSY && x->sfs.generation > 1; tries++) {
-                nanosleep(&pause, NULL);
-                free(*why);
-                r = strata_open(o->store, &o->config, &x->sfs.store, why);
-        }
-        return r;
-}
-
 static int open_all(struct session *x, struct sfs_options *o, char **why)
 {
         struct sfs *sfs = &x->sfs;
@@ -339,7 +323,7 @@ static int open_all(struct session *x, struct sfs_options *o, char **why)
         sfs->se = new_session(&o->fuse, sfs);
         if (!sfs->mnt || !sfs->se)
                 return -ENOMEM;
-        r = open_store(x, o, why);
+        r = strata_open(o->store, &o->config, &sfs->store, why);
         if (r == 0)
                 r = sfs_mountpoint_check_store(sfs->mnt, sfs->store->path, why);
         if (r == 0)

@@ -2,6 +2,7 @@
 #include "store.h"
 
 #include "log.h"
+#include "storelock.h"
 #include "util/cleanup.h"
 #include "util/hash.h"
 #include "util/io.h"
@@ -13,7 +14,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #define FORMAT "stratafs-store 1\n"
@@ -80,40 +80,6 @@ static int is_unfinished(int dirfd)
                         return 0;
         }
         return errno ? -errno : 1;
-}
-
-static int take_lock(struct strata *s, char **why)
-{
-        char pid[24] = "";
-        ssize_t n;
-
-        /* Not for writing: no file that stays open keeps the file system from being made read-only. */
-        s->lock_fd = openat(s->root_fd, "lock", O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (s->lock_fd < 0)
-                return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
-        if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-                int error = errno;
-
-                if (error != EWOULDBLOCK)
-                        return fail(-error, why, "can't lock %s/lock: %s", s->path, strerror(error));
-                n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
-                pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-                return fail(-EBUSY, why, "the store %s is in use by process %s; end that one first", s->path,
-                            pid[0] ? pid : "(unknown)");
-        }
-        return 0;
-}
-
-/* Called again by whoever goes to the background: the pid in the lock file is for the message only. */
-static void note_pid(struct strata *s)
-{
-        cleanup_fd int fd = openat(s->root_fd, "lock", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-        char pid[256];
-        int n = snprintf(pid, sizeof(pid), "%d\n%s", (int)(s->config.owner ? s->config.owner : getpid()),
-                         s->config.lock_note ? s->config.lock_note : "");
-
-        if (fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)n, 0) < 0)
-                return;
 }
 
 static int make_skeleton(struct strata *s, char **why)
@@ -369,7 +335,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
                                     "%s is neither a store nor empty; give a store, or a new or empty directory",
                                     s->path);
         }
-        r = take_lock(s, why);
+        r = strata_storelock_open(s, why);
         if (r < 0)
                 return r;
         r = check_format(s, &made, why);
@@ -386,7 +352,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         r = take_clean_mark(s, made);
         if (r < 0)
                 return fail(r, why, "can't write to the store %s: %s", s->path, strerror(-r));
-        note_pid(s);
+        strata_storelock_note(s);
         return 0;
 }
 
@@ -410,7 +376,8 @@ int strata_store_open_check(struct strata *s, const char *path, bool repair, boo
         s->lock_fd = openat(s->root_fd, "lock", (repair ? O_RDWR | O_CREAT : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (s->lock_fd < 0 && errno != ENOENT)
                 return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
-        *live = s->lock_fd >= 0 && flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0;
+        *live = s->lock_fd >= 0 &&
+                strata_storelock_take(s->lock_fd, false, repair ? STRATA_STORELOCK_WAIT_MSEC : 0) < 0;
         if (*live && repair)
                 return fail(-EBUSY, why, "the store %s is in use; it can be repaired once that program has ended",
                             s->path);

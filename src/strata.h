@@ -30,6 +30,7 @@ struct strata_config {
         bool read_only;        /* all mounts read-only */
         const char *lock_note; /* more lines for the lock file, or NULL */
         pid_t owner;           /* whom to end to have the store free, for the message; 0: this process */
+        bool reserved;         /* the store is reserved for this process, which goes on with it: storelock.h */
 };
 
 struct strata {
