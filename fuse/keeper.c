@@ -30,6 +30,9 @@
 
 #define DEATHS_MAX 3      /* in a row, each at once */
 #define AT_ONCE_MSEC 100L /* a death that soon after the first answer is one at once */
+#define DEATH_MSEC 250L   /* between the first such death and the next try, twice that after another one */
+#define STARTS_MAX 100    /* in a row that fail, as there is no memory or the like, ten seconds in all */
+#define START_MSEC 100L
 
 /* What a worker writes to the pipe. No end of the worker but its death closes it without SAYS_END. */
 #define SAYS_READY 'r'
@@ -49,10 +52,12 @@ struct keeper {
         dev_t dev; /* of the mount; 0: not known */
 
         int worker_pidfd; /* of the worker that was started last */
-        int pipe;         /* from it */
+        int pipe;         /* from it; -1 while there is none */
+        long start_at;    /* by now_msec(): when to start one then */
+        unsigned failed;  /* starts in a row */
         bool was_ready;   /* some worker was */
         bool ready;       /* this one is */
-        struct timespec ready_at;
+        long ready_at;
         int ending; /* the signal that asked for the end, or 0 */
         unsigned deaths;
 };
@@ -106,17 +111,36 @@ static void worker_main(struct keeper *k, int pipe)
 
 /* ---- the keeper's side ---- */
 
+/* Of worker PID, just forked. One that can't be told to end is none. */
+static int adopt_worker(struct keeper *k, pid_t pid, int pipe)
+{
+        k->worker_pidfd = pidfd_open(pid, 0);
+        if (k->worker_pidfd < 0) {
+                int r = -errno;
+
+                kill(pid, SIGKILL);
+                close(pipe);
+                return r;
+        }
+        sfs_inherit_free(k->o->inherited); /* the first worker's */
+        k->o->inherited = NULL;
+        k->pipe = pipe;
+        k->ready = false;
+        if (k->ending)
+                (void)pidfd_send_signal(k->worker_pidfd, k->ending, NULL, 0);
+        return 0;
+}
+
 static int start_worker(struct keeper *k)
 {
-        int fds[2];
+        int fds[2], r;
         pid_t pid;
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return -errno;
         pid = fork();
         if (pid < 0) {
-                int r = -errno;
-
+                r = -errno;
                 close(fds[0]);
                 close(fds[1]);
                 return r;
@@ -127,14 +151,7 @@ static int start_worker(struct keeper *k)
                 exit(0);
         }
         close(fds[1]);
-        sfs_inherit_free(k->o->inherited); /* the first worker's */
-        k->o->inherited = NULL;
-        k->pipe = fds[0];
-        k->ready = false;
-        k->worker_pidfd = pidfd_open(pid, 0);
-        if (k->ending && k->worker_pidfd >= 0)
-                (void)pidfd_send_signal(k->worker_pidfd, k->ending, NULL, 0);
-        return 0;
+        return adopt_worker(k, pid, fds[0]);
 }
 
 static void forget_worker(struct keeper *k)
@@ -170,10 +187,18 @@ static void unmount(struct keeper *k)
                 (void)umount2(k->o->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
+static long now_msec(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static void note_ready(struct keeper *k)
 {
         k->ready = true;
-        clock_gettime(CLOCK_MONOTONIC, &k->ready_at);
+        k->ready_at = now_msec();
         if (k->store_fd < 0)
                 k->store_fd = strata_storelock_reserve(k->o->store);
         if (!k->was_ready)
@@ -183,11 +208,7 @@ static void note_ready(struct keeper *k)
 
 static bool died_at_once(const struct keeper *k)
 {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return !k->ready ||
-               (now.tv_sec - k->ready_at.tv_sec) * 1000 + (now.tv_nsec - k->ready_at.tv_nsec) / 1000000 < AT_ONCE_MSEC;
+        return !k->ready || now_msec() - k->ready_at < AT_ONCE_MSEC;
 }
 
 /* In place, as a keeper that gives up may be short of memory too: what would be a command to a terminal becomes "?". */
@@ -218,7 +239,19 @@ static int give_up(struct keeper *k, const char *what)
         return 1;
 }
 
-/* The worker is no more. -1: another one serves; else the exit status. */
+/* There is no worker, and the pause is over. -1 to go on, else the exit status. */
+static int start(struct keeper *k)
+{
+        if (is_unmounted(k))
+                return k->was_ready ? 0 : 1;
+        k->failed = start_worker(k) < 0 ? k->failed + 1 : 0;
+        if (k->failed >= STARTS_MAX)
+                return give_up(k, "no worker could be started for some seconds");
+        k->start_at = now_msec() + START_MSEC;
+        return -1;
+}
+
+/* The worker is no more. -1: another one is to serve; else the exit status. */
 static int after_death(struct keeper *k)
 {
         forget_worker(k);
@@ -227,7 +260,8 @@ static int after_death(struct keeper *k)
         k->deaths = died_at_once(k) ? k->deaths + 1 : 0;
         if (k->deaths >= DEATHS_MAX)
                 return give_up(k, "three of its workers in a row died right after their start");
-        return start_worker(k) < 0 ? give_up(k, "no other worker could be started") : -1;
+        k->start_at = now_msec() + DEATH_MSEC * (long)k->deaths; /* what was in its way may pass */
+        return -1;
 }
 
 /* What the worker says. -1 to go on, else the exit status. */
@@ -283,10 +317,11 @@ static void become_installed(struct keeper *k)
 /* True if the installed program says that it can go on. Workers that end meanwhile are buried after it. */
 static bool installed_can(struct keeper *k)
 {
+        char layout[SFS_LAYOUT_MAX];
         bool ret;
 
         signal(SIGCHLD, SIG_DFL);
-        ret = sfs_upgrade_ask(k->program, k->o->store) == 0;
+        ret = sfs_upgrade_ask(k->program, sfs_upgrade_layout(layout), k->o->store) == 0;
         signal(SIGCHLD, SIG_IGN);
         while (waitpid(-1, NULL, WNOHANG) > 0)
                 ;
@@ -298,15 +333,17 @@ static void upgrade(struct keeper *k)
 {
         char c;
 
-        if (k->ending || k->worker_pidfd < 0 || !installed_can(k))
+        if (k->ending || !installed_can(k))
                 return;
-        (void)pidfd_send_signal(k->worker_pidfd, SIGKILL, NULL, 0);
-        while (read(k->pipe, &c, 1) != 0)
-                ;
+        if (k->pipe >= 0) {
+                (void)pidfd_send_signal(k->worker_pidfd, SIGKILL, NULL, 0);
+                while (read(k->pipe, &c, 1) != 0)
+                        ;
+        }
         become_installed(k);
         k->deaths = 0;
         k->ready = true; /* not a death at once */
-        k->ready_at = (struct timespec){ 0 };
+        k->ready_at = 0;
 }
 
 static void take_signal(struct keeper *k)
@@ -328,16 +365,19 @@ static int keep(struct keeper *k)
 {
         int status = -1;
 
-        if (start_worker(k) < 0)
-                return give_up(k, "no worker could be started");
         while (status < 0) {
                 struct pollfd p[] = { { .fd = k->pipe, .events = POLLIN }, { .fd = k->signal_fd, .events = POLLIN } };
+                long pause = k->pipe < 0 ? k->start_at - now_msec() : -1;
 
-                if (poll(p, 2, -1) < 0)
+                if (k->pipe < 0 && pause <= 0) {
+                        status = start(k);
+                        continue;
+                }
+                if (poll(p, 2, (int)pause) < 0)
                         continue; /* EINTR */
                 if (p[1].revents)
                         take_signal(k);
-                if (p[0].revents)
+                if (p[0].revents && k->pipe >= 0)
                         status = hear(k);
         }
         return status;

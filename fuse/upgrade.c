@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <mntent.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,13 +70,11 @@ int sfs_upgrade_probe(const char *layout, const char *store)
         return 0;
 }
 
-int sfs_upgrade_ask(const char *path, const char *store)
+int sfs_upgrade_ask(const char *path, const char *layout, const char *store)
 {
-        char layout[SFS_LAYOUT_MAX];
         int status = 0;
         pid_t pid, r;
 
-        sfs_upgrade_layout(layout);
         pid = fork();
         if (pid == 0) {
                 sigset_t none;
@@ -98,6 +97,7 @@ struct running {
         char *mnt;
         char *store;
         int pid;
+        int keep_fd;     /* of the keeper's memory, or -1 */
         unsigned worker; /* its number */
         char layout[SFS_LAYOUT_MAX];
 };
@@ -136,8 +136,8 @@ static int read_lock(struct running *r)
         return sscanf(text, "%d\nkeeper %63s\nworker %u", &r->pid, r->layout, &r->worker) == 3 ? 0 : -ESRCH;
 }
 
-/* True if process PID holds a keeper's memory: its number may be another's by now. */
-static bool is_keeper(int pid)
+/* A descriptor of the memory that process PID keeps, or -1 if it keeps none: its number may be another's by now. */
+static int open_keep(int pid)
 {
         char path[64], link[64];
         cleanup_dir DIR *dir = NULL;
@@ -149,23 +149,38 @@ static bool is_keeper(int pid)
                 ssize_t n = readlinkat(dirfd(dir), de->d_name, link, sizeof(link) - 1);
 
                 if (n > 0 && strncmp(link, "/memfd:stratafs-keep", strlen("/memfd:stratafs-keep")) == 0)
-                        return true;
+                        return openat(dirfd(dir), de->d_name, O_RDONLY | O_CLOEXEC);
         }
-        return false;
+        return -1;
 }
 
-/* Waits for the first answer of a worker after number OLD. */
+/* The number of the worker, from the memory: a disk that was made read-only has that of an earlier one. */
+static int read_worker(struct running *r)
+{
+        char own[SFS_LAYOUT_MAX];
+
+        if (strcmp(r->layout, sfs_upgrade_layout(own)) != 0)
+                return read_lock(r);
+        return pread(r->keep_fd, &r->worker, sizeof(r->worker), offsetof(struct sfs_keep, generation)) ==
+                               sizeof(r->worker)
+                       ? 0
+                       : -EIO;
+}
+
+/* Waits for the first answer of a worker after number OLD. An open is always asked for, attributes may be at hand. */
 static int wait_for_next(struct running *r, unsigned old)
 {
         const struct timespec pause = { .tv_nsec = 10000000 };
         cleanup_free char *path = NULL;
-        struct stat st;
+        cleanup_fd int fd = -1;
 
         if (asprintf(&path, "%s/version", r->mnt) < 0)
                 return -ENOMEM;
         for (int i = 0; i < WAIT_TRIES; i++) {
-                if (read_lock(r) == 0 && r->worker > old)
-                        return stat(path, &st) < 0 ? -errno : 0;
+                if (read_worker(r) == 0 && r->worker > old) {
+                        fd = open(path, O_RDONLY | O_CLOEXEC);
+                        return fd < 0 ? -errno : 0;
+                }
                 nanosleep(&pause, NULL);
         }
         return -ETIMEDOUT;
@@ -183,14 +198,15 @@ static int upgrade(struct running *r)
                 return complain("there is no keeper (-o keeper=off, or an old kernel): unmount and start again, on ",
                                 r->mnt);
         keeper = pidfd_open(r->pid, 0);
-        if (keeper < 0 || !is_keeper(r->pid))
+        r->keep_fd = open_keep(r->pid);
+        if (keeper < 0 || r->keep_fd < 0 || read_worker(r) < 0)
                 return complain("the keeper is gone or not to be seen by this user: unmount and start again, on ",
                                 r->mnt);
         old = r->worker;
         snprintf(proc, sizeof(proc), "%d", r->pid);
         if (sfs_upgrade_program(proc, path, sizeof(path)) < 0)
                 return complain("can't tell where the program lies that serves ", r->mnt);
-        if (sfs_upgrade_ask(path, r->store) < 0)
+        if (sfs_upgrade_ask(path, r->layout, r->store) < 0)
                 return complain("refused, and nothing was stopped, by ", path);
         if (pidfd_send_signal(keeper, SIGUSR2, NULL, 0) < 0)
                 return complain("can't signal the keeper: ", strerror(errno));
@@ -202,12 +218,13 @@ static int upgrade(struct running *r)
 
 int sfs_upgrade_run(const char *mountpoint)
 {
-        struct running r = { .mnt = realpath(mountpoint, NULL) };
+        struct running r = { .mnt = realpath(mountpoint, NULL), .keep_fd = -1 };
         int status;
 
         if (!r.mnt)
                 return complain("can't find ", mountpoint);
         status = upgrade(&r);
+        strata_close(r.keep_fd);
         free(r.mnt);
         free(r.store);
         return status;

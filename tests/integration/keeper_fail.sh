@@ -38,9 +38,11 @@ hunt() {
 
 exec {file}>>"$MNT/active/work/fs/file"
 keeper=$PID
+began=${EPOCHREALTIME/./}
 hunt
 reap "$keeper"
 is "the keeper gives up" "$?" 1
+ok "not before it has waited a little for better times" test $((${EPOCHREALTIME/./} - began)) -gt 600000
 forget "$keeper"
 like "with a clear message" "$(cat "$ERRORS")" "the keeper of $MNT gave up: three of its workers"
 ok "and a clean unmount" test -z "$(mounts_below "$MNT")"
@@ -78,6 +80,28 @@ mkdir "$BASE/second"
 second=$(timeout 20 "$STRATAFS" "$STORE" "$BASE/second" -f 2>&1)
 like "a second program on the same store names the keeper" "$second" "process $PID; end that one first"
 is "and leaves no mount" "$(mounts_below "$BASE/second")" ""
+
+# ---- what the keeper itself can't have ------------------------------------
+
+# Here $PID is the helper, its child the keeper
+child() { cat "/proc/$1/task/$1/children" 2>/dev/null | cut -d' ' -f 1; }
+another() { [ -n "$(child "$2")" ] && [ "$(child "$2")" != "$1" ]; }
+stop_program
+FAULTS=yes
+start_program
+keeper=$(child "$PID")
+for call in "pipe2 24" "clone 11" "clone 12"; do # EMFILE, EAGAIN, ENOMEM
+    sleep 0.2
+    old=$(child "$keeper")
+    order "${call% *}" 1 "${call#* }"
+    kill -KILL "$old"
+    ok "no ${call% *}, ${call#* }: another worker is there all the same" wait_until 30 another "$old" "$keeper"
+    ok "no ${call% *}, ${call#* }: it was tried" hit
+    is "no ${call% *}, ${call#* }: the mount goes on" "$(t cat "$MNT/snapshots/base/fs/f")" base
+done
+stop_program
+FAULTS=
+start_program
 
 # ---- both killed ----------------------------------------------------------
 

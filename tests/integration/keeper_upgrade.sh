@@ -82,6 +82,16 @@ echo "stratafs store 0" >"$STORE/format"
 refused "a store of another format" "format"
 cp "$BASE/format" "$STORE/format"
 ok "after that it works" "$program" --upgrade "$MNT"
+sed -i 's/^keeper .*/keeper 0.1/' "$STORE/lock" # as a keeper with another memory has it there
+refused_here() {
+    local serving
+    serving=$(worker)
+    nok "$1" "$program" --upgrade "$MNT"
+    like "$1: with the reason" "$(cat "$OUT")" "nothing was stopped"
+    is "$1: the worker is the same" "$(worker)" "$serving"
+}
+refused_here "a keeper whose memory the installed program does not know"
+restart
 nok "an incompatible memory" "$program" --probe 0.1 "$STORE"
 nok "what is no stratafs" "$program" --upgrade /proc
 nok "what is not there" "$program" --upgrade "$BASE/nothing"

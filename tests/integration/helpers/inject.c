@@ -38,20 +38,17 @@ static const struct call {
         int nr;
 } calls[] = {
 #ifdef SYS_mkdir
-        { "mkdir", SYS_mkdir },           { "rename", SYS_rename },
-        { "symlink", SYS_symlink },
+        { "mkdir", SYS_mkdir },           { "rename", SYS_rename },       { "symlink", SYS_symlink },
 #endif
 #ifdef SYS_renameat
         { "renameat", SYS_renameat },
 #endif
-        { "mkdirat", SYS_mkdirat },       { "symlinkat", SYS_symlinkat },
-        { "renameat2", SYS_renameat2 },   { "linkat", SYS_linkat },
-        { "unlinkat", SYS_unlinkat },     { "fsync", SYS_fsync },
-        { "fdatasync", SYS_fdatasync },   { "syncfs", SYS_syncfs },
-        { "utimensat", SYS_utimensat },   { "mount", SYS_mount },
-        { "fsopen", SYS_fsopen },         { "fspick", SYS_fspick },
-        { "fsconfig", SYS_fsconfig },     { "fsmount", SYS_fsmount },
-        { "move_mount", SYS_move_mount }, { "statfs", SYS_statfs },
+        { "mkdirat", SYS_mkdirat },       { "symlinkat", SYS_symlinkat }, { "renameat2", SYS_renameat2 },
+        { "linkat", SYS_linkat },         { "unlinkat", SYS_unlinkat },   { "fsync", SYS_fsync },
+        { "fdatasync", SYS_fdatasync },   { "syncfs", SYS_syncfs },       { "utimensat", SYS_utimensat },
+        { "mount", SYS_mount },           { "fsopen", SYS_fsopen },       { "fspick", SYS_fspick },
+        { "fsconfig", SYS_fsconfig },     { "fsmount", SYS_fsmount },     { "move_mount", SYS_move_mount },
+        { "statfs", SYS_statfs },         { "pipe2", SYS_pipe2 },         { "clone", SYS_clone },
         { "getdents64", SYS_getdents64 }, { "openat", SYS_openat }, /* the last: see install() */
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
@@ -147,7 +144,8 @@ static const char *call_name(int nr)
 
 static bool only_reads(const char *name)
 {
-        return strcmp(name, "getdents64") == 0 || strcmp(name, "statfs") == 0;
+        return strcmp(name, "getdents64") == 0 || strcmp(name, "statfs") == 0 || strcmp(name, "pipe2") == 0 ||
+               strcmp(name, "clone") == 0;
 }
 
 static int wanted(const struct order *order, const char *name)
