@@ -281,12 +281,21 @@ uint64_t strata_least_id(struct strata *s)
         return ret;
 }
 
+/*
+ * True where ERROR only means that the disk was made read-only while the store was served, by an administrator or by
+ * the file system itself after a fault: its readers are to go on.
+ */
+static bool is_served_still(const struct strata *s, int error)
+{
+        return s->config.reserved && error == EROFS;
+}
+
 /* Removes the mark of a clean end, so that a crash from here on is seen at the next start. */
 static int take_clean_mark(struct strata *s, bool made)
 {
         if (unlinkat(s->root_fd, "clean", 0) == 0)
                 return fsync(s->root_fd) < 0 ? -errno : 0;
-        if (errno != ENOENT)
+        if (errno != ENOENT && !is_served_still(s, errno)) /* said before anybody looks for it */
                 return -errno;
         s->unclean = s->unclean || !made;
         /* What a crash cut off; here nobody writes these two yet. */
@@ -347,7 +356,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         r = read_next_id(s, why);
         if (r < 0)
                 return r;
-        if (fchmod(s->root_fd, 0700) < 0)
+        if (fchmod(s->root_fd, 0700) < 0 && !is_served_still(s, errno))
                 return fail(-errno, why, "can't set the mode of %s: %s", s->path, strerror(errno));
         r = take_clean_mark(s, made);
         if (r < 0)

@@ -163,6 +163,8 @@ int strata_storefs_check(struct strata *s, char **why)
         cleanup_free char *path = NULL;
         int r = 0;
 
+        if (s->config.reserved)
+                return 0; /* it was tried when it was first opened; by now the disk may be read-only */
         if (asprintf(&path, "%s/" SCRATCH, s->path) < 0)
                 return -ENOMEM;
         clear(s); /* of a start that was cut off */

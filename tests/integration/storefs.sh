@@ -134,12 +134,40 @@ for fs in ext4 xfs btrfs; do
         is "$fs, read-only: a label" "$(errno rewrite "$MNT/active/late/labels/k" v)" EROFS
         is "$fs, read-only: nothing has changed" "$(state)" "$before"
         ok "$fs, read-only: files can be read" t cat "$MNT/snapshots/base/fs/f"
+        if [ "$(worker)" != "$PID" ]; then
+            ok "$fs, read-only: a worker that dies is replaced" kill_worker
+            is "$fs, read-only: after that files can be read" "$(t cat "$MNT/snapshots/base/fs/f")" base
+            is "$fs, read-only: and verbs get the errno" "$(errno mkdir "$MNT/active/new")" EROFS
+            ok "$fs, read-only: an upgrade" "$STRATAFS" --upgrade "$MNT"
+            is "$fs, read-only: the same after that" "$(t cat "$MNT/snapshots/base/fs/f")" base
+            is "$fs, read-only: and nothing has changed since" "$(state)" "$before"
+        fi
         mount -o remount,rw "$DISKS/$fs"
         ok "$fs, writable again: commit" commit late
     fi
     stop_program
     umount "$DISKS/$fs"
 done
+
+# ---- read-only by itself, after a fault ----------------------------------
+
+disk faulty 64 mkfs.ext4 -q -e remount-ro
+fault=/sys/fs/ext4/$(basename "$(findmnt -no SOURCE "$DISKS/faulty")")/trigger_fs_error
+if [ -w "$fault" ]; then
+    STORE=$DISKS/faulty/store
+    start_program ''
+    snapshot base
+    is "a faulty disk: files are read" "$(t cat "$MNT/snapshots/base/fs/f")" base
+    echo test >"$fault"
+    is "a faulty disk: a verb" "$(errno mkdir "$MNT/active/new")" EROFS
+    [ "$(worker)" = "$PID" ] || ok "a faulty disk: a worker that dies is replaced" kill_worker
+    is "a faulty disk: readers go on" "$(t cat "$MNT/snapshots/base/fs/f")" base
+    is "a faulty disk: a verb after that" "$(errno mkdir "$MNT/active/new")" EROFS
+    stop_program
+else
+    diag "no $fault: nothing to make a disk faulty"
+fi
+umount "$DISKS/faulty"
 
 # ---- no inodes -----------------------------------------------------------
 
