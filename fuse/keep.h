@@ -83,8 +83,9 @@ struct sfs_keep {
         bool no_resend;         /* the kernel can't hand requests out again: there is no keeper */
         atomic_uint generation; /* of the worker that serves now, from 1 */
         atomic_uint_fast64_t next_label;
-        atomic_uint_fast64_t label_count; /* labelnode.h */
-        atomic_size_t init_size;          /* of INIT; 0: not asked yet */
+        atomic_uint_fast64_t label_count;    /* labelnode.h */
+        atomic_uint_fast64_t unsynced_below; /* of the store: strata.h */
+        atomic_size_t init_size;             /* of INIT; 0: not asked yet */
         char init[SFS_KEEP_INIT];
         struct {
                 atomic_int tid, tgid;

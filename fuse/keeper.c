@@ -90,6 +90,7 @@ static void worker_main(struct keeper *k, int pipe)
                  atomic_load(&k->keep->generation) + 1);
         k->o->config.lock_note = note;
         k->o->config.reserved = k->store_fd >= 0;
+        k->o->config.unsynced_below = &k->keep->unsynced_below;
         strata_close(k->store_fd);
         strata_close(k->keep_fd);
         strata_close(k->signal_fd);

@@ -16,7 +16,8 @@ int sfs_upgrade_run(const char *mountpoint);
 /* The exit status of `--probe LAYOUT STORE`: 0 if this program can go on; why not is on stderr. */
 int sfs_upgrade_probe(const char *layout, const char *store);
 
-/* Asks the program at PATH the same of LAYOUT and STORE. Waits for it. 0, or -EPROTO if it says no or can't say. Allocates nothing. */
+/* Asks the program at PATH the same of LAYOUT and STORE. Waits for it. 0, or -EPROTO if it says no or can't say.
+ * Allocates nothing. */
 int sfs_upgrade_ask(const char *path, const char *layout, const char *store);
 
 /* Room for what sfs_upgrade_layout() writes. */

@@ -66,7 +66,7 @@ static int check_synced(struct strata *s, const struct strata_info *info, bool *
 {
         int r;
 
-        if (!s->config.durable || info->id >= atomic_load(&s->unsynced_below))
+        if (!s->config.durable || info->id >= atomic_load(s->unsynced_below))
                 return 0;
         r = strata_mount_is_trusted(s, info->id);
         *trusted = r > 0;

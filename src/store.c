@@ -425,7 +425,7 @@ int strata_store_sync(struct strata *s)
         int r = syncfs(s->root_fd) < 0 ? -errno : 0;
 
         if (r == -EIO || r == -ENOSPC || r == -EDQUOT) /* what a write had: syncfs(2) */
-                atomic_store(&s->unsynced_below, strata_least_id(s));
+                atomic_store(s->unsynced_below, strata_least_id(s));
         return r;
 }
 

@@ -80,6 +80,7 @@ static int strata_new(const struct strata_config *config, struct strata **ret, c
         if (!s)
                 return -ENOMEM;
         s->config = *config;
+        s->unsynced_below = config->unsynced_below ? config->unsynced_below : &s->unsynced_here;
         s->root_fd = s->lock_fd = s->layers_fd = s->trash_fd = -1;
         for (int kind = 0; kind < STRATA_KINDS; kind++)
                 s->kind_fd[kind] = -1;

@@ -31,6 +31,9 @@ struct strata_config {
         const char *lock_note; /* more lines for the lock file, or NULL */
         pid_t owner;           /* whom to end to have the store free, for the message; 0: this process */
         bool reserved;         /* the store is reserved for this process, which goes on with it: storelock.h */
+
+        /* Where UNSYNCED_BELOW (see below) is kept for the process that goes on after this one; NULL: nowhere. */
+        atomic_uint_fast64_t *unsynced_below;
 };
 
 struct strata {
@@ -51,7 +54,10 @@ struct strata {
 
         uint64_t run;        /* in names of files being written: tells those of this run from what others left */
         atomic_bool rubbish; /* something was left that a sweep clears: the next start is to do one */
-        atomic_uint_fast64_t unsynced_below; /* layers below this ID may have lost bytes: strata_store_sync() */
+
+        /* Layers below this ID may have lost bytes: strata_store_sync(). The one of CONFIG, or else the other one. */
+        atomic_uint_fast64_t *unsynced_below;
+        atomic_uint_fast64_t unsynced_here;
 
         /* Own locks inside. */
         struct strata_index *index;

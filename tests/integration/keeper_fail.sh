@@ -99,6 +99,25 @@ for call in "pipe2 24" "clone 11" "clone 12"; do # EMFILE, EAGAIN, ENOMEM
     ok "no ${call% *}, ${call#* }: it was tried" hit
     is "no ${call% *}, ${call#* }: the mount goes on" "$(t cat "$MNT/snapshots/base/fs/f")" base
 done
+
+# A sync that failed is not tried again unseen, by whatever worker
+lost() { fails "a sync that failed, $1: nothing from before it is committed" EIO rename "$MNT/active/b" "$MNT/snapshots/b"; }
+t mkdir "$MNT/active/a" "$MNT/active/b"
+echo data >"$MNT/active/b/fs/file"
+order syncfs 1 5
+fails "a sync fails" EIO rename "$MNT/active/a" "$MNT/snapshots/a"
+ok "as it was to" hit
+lost "the same worker"
+old=$(child "$keeper")
+kill -KILL "$old"
+ok "its worker is killed" wait_until 30 another "$old" "$keeper"
+lost "after a kill"
+ok "an upgrade" "$STRATAFS" --upgrade "$MNT"
+lost "after an upgrade"
+t mkdir "$MNT/active/c"
+works "what was begun later is committed" rename "$MNT/active/c" "$MNT/snapshots/c"
+echo yes >"$MNT/active/b/labels/stratafs.trust"
+works "and the other one once its user says so" rename "$MNT/active/b" "$MNT/snapshots/b"
 stop_program
 FAULTS=
 start_program
