@@ -184,4 +184,10 @@ void sfs_attach_stop(struct sfs_attach *a);
  */
 void sfs_attach_shutdown(struct sfs_attach *a);
 
+/*
+ * The last call, once no job is left and whatever ended the mount: the marks of the active snapshots that were mounted
+ * go, but for those whose mounts live on. Moves the working directory.
+ */
+void sfs_attach_left(struct sfs_attach *a);
+
 #endif

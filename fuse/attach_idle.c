@@ -6,6 +6,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
+#include "mountpoint.h"
 #include "show.h"
 #include "util/cleanup.h"
 
@@ -239,8 +240,8 @@ static void run_shutdown(struct sfs_job *job)
         struct shutdown_job *d = (struct shutdown_job *)job;
         struct sfs *sfs = d->a->sfs;
 
-        size_t left = 0; /* of the ids, those in front: active snapshots that nobody uses any more */
-
+        if (sfs_mountpoint_is_covered(sfs->mnt, sfs->dev))
+                return; /* these paths lead into what somebody mounted on top */
         for (size_t i = 0; i < d->n; i++) {
                 cleanup_free char *path = NULL;
                 struct strata_info info;
@@ -252,10 +253,7 @@ static void run_shutdown(struct sfs_job *job)
                         continue;
                 if (strata_mount_detach(path, 0) < 0)
                         (void)strata_mount_detach(path, MNT_DETACH);
-                else if (info.kind == STRATA_ACTIVE)
-                        d->ids[left++] = info.id;
         }
-        strata_mount_left_all(sfs->store, d->ids, left);
 }
 
 static void done_shutdown(struct sfs_job *job)
@@ -295,4 +293,18 @@ void sfs_attach_shutdown(struct sfs_attach *a)
                 pthread_cond_wait(&a->settled, &a->lock);
         pthread_mutex_unlock(&a->lock);
         free(d.ids);
+}
+
+void sfs_attach_left(struct sfs_attach *a)
+{
+        struct strata *store = a->sfs->store;
+        cleanup_free uint64_t *ids = calloc(HASH_COUNT(a->entries) + 1, sizeof(*ids));
+        struct strata_info info;
+        size_t n = 0;
+
+        for (struct sfs_live *e = a->entries; e && ids; e = e->hh.next)
+                if (strata_mount_was_left(store, e->id) && strata_entry_info(store, e->id, &info) == 0 &&
+                    info.kind == STRATA_ACTIVE)
+                        ids[n++] = e->id;
+        strata_mount_left_all(store, ids, n);
 }

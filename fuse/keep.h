@@ -80,6 +80,7 @@ struct sfs_keep {
         unsigned version;
         size_t size; /* of the whole */
         pid_t keeper;
+        dev_t dev;              /* of the mount; 0: not known */
         bool no_resend;         /* the kernel can't hand requests out again: there is no keeper */
         atomic_uint generation; /* of the worker that serves now, from 1 */
         atomic_uint_fast64_t next_label;

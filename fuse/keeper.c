@@ -6,6 +6,7 @@
 #include "keep.h"
 #include "lastwords.h"
 #include "loop.h"
+#include "mountpoint.h"
 #include "storelock.h"
 #include "upgrade.h"
 #include "util/buf.h"
@@ -22,8 +23,6 @@
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -169,22 +168,10 @@ static bool is_unmounted(struct keeper *k)
         return poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
 }
 
-/*
- * The device of what is mounted at the mount point; asks no file system. A mount that another namespace has a copy of
- * lives on, and what is at the mount point then may be somebody else's.
- */
-static dev_t mounted_device(const struct keeper *k)
-{
-        struct statx stx;
-
-        if (statx(AT_FDCWD, k->o->mountpoint, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, 0, &stx) < 0)
-                return 0;
-        return makedev(stx.stx_dev_major, stx.stx_dev_minor);
-}
-
+/* A mount that another namespace has a copy of lives on, and what is at the mount point may be somebody else's. */
 static void unmount(struct keeper *k)
 {
-        if (!is_unmounted(k) && mounted_device(k) == k->dev)
+        if (!is_unmounted(k) && sfs_mountpoint_device(k->o->mountpoint) == k->dev)
                 (void)umount2(k->o->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
@@ -444,7 +431,7 @@ int sfs_keeper_run(struct sfs_options *o, const struct sfs_host *host)
         r = sfs_devfuse_mount(o, &k.fuse_fd, &why);
         if (r < 0)
                 return sfs_complain(why, r);
-        k.dev = mounted_device(&k);
+        k.dev = sfs_mountpoint_device(o->mountpoint);
         if (!kernel_can(k.fuse_fd)) {
                 struct sfs_host alone = *host;
 
@@ -461,6 +448,7 @@ int sfs_keeper_run(struct sfs_options *o, const struct sfs_host *host)
                 unmount(&k);
                 return sfs_complain(NULL, r);
         }
+        k.keep->dev = k.dev;
         return run(&k);
 }
 
@@ -469,16 +457,17 @@ int sfs_keeper_resume(struct sfs_options *o, const struct sfs_host *host)
         struct keeper k;
 
         keeper_init(&k, o, host);
-        k.dev = mounted_device(&k);
         k.fuse_fd = o->resume_fuse;
         k.keep_fd = o->resume_keep;
         k.store_fd = o->resume_store;
         k.was_ready = true;
         k.keep = sfs_keep_map(k.keep_fd);
         if (!k.keep) {
+                k.dev = sfs_mountpoint_device(o->mountpoint);
                 unmount(&k);
                 return sfs_complain(strdup("--resume: these descriptors are not a keeper's"), -EINVAL);
         }
+        k.dev = k.keep->dev;
         hand_on(&k, false);
         return run(&k);
 }

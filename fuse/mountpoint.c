@@ -5,14 +5,15 @@
 #include "util/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <mntent.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 static int fail(int error, char **why, char *text)
@@ -98,6 +99,24 @@ int sfs_mountpoint_prepare(const char *path, struct sfs_inherited **inherited, c
         }
         *ret = real;
         return 0;
+}
+
+dev_t sfs_mountpoint_device(const char *mnt)
+{
+        struct statx stx;
+
+        if (statx(AT_FDCWD, mnt, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &stx) < 0)
+                return 0;
+        if ((stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) && !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+                return 0;
+        return makedev(stx.stx_dev_major, stx.stx_dev_minor);
+}
+
+bool sfs_mountpoint_is_covered(const char *mnt, dev_t dev)
+{
+        dev_t there = sfs_mountpoint_device(mnt);
+
+        return there && there != dev;
 }
 
 static bool is_below(const char *path, const char *dir)

@@ -127,6 +127,27 @@ static void done_first(struct sfs_job *job)
 
 /* ---- control: signals and the clock ---- */
 
+/* True if something else lies on top of our mount, which is to stay then. */
+static bool is_covered(const struct session *x)
+{
+        return sfs_mountpoint_is_covered(x->sfs.mnt, x->sfs.dev);
+}
+
+static void unmount(struct session *x)
+{
+        if (is_covered(x)) {
+                sfs_say(stderr,
+                        "something else is mounted on top of %s and stays; the mount below it is dead: unmount both",
+                        x->sfs.mnt);
+                return;
+        }
+        if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
+                /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
+                (void)umount2(x->sfs.mnt, MNT_FORCE | UMOUNT_NOFOLLOW);
+                (void)umount2(x->sfs.mnt, MNT_DETACH | UMOUNT_NOFOLLOW);
+        }
+}
+
 /* Takes the mount down while requests are still served. */
 static void take_down(struct session *x)
 {
@@ -135,11 +156,7 @@ static void take_down(struct session *x)
         sfs_verify_stop(&x->sfs);
         sfs_layers_stop(&x->sfs);
         sfs_attach_shutdown(x->sfs.attach);
-        if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
-                /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
-                (void)umount2(x->sfs.mnt, MNT_FORCE | UMOUNT_NOFOLLOW);
-                (void)umount2(x->sfs.mnt, MNT_DETACH | UMOUNT_NOFOLLOW);
-        }
+        unmount(x);
         fuse_session_exit(x->sfs.se);
         /* Where another mount namespace has a copy of the mount, the connection lives on, and nothing ends the reads.
          */
@@ -343,11 +360,13 @@ static int open_all(struct session *x, struct sfs_options *o, char **why)
 static int mount_session(struct session *x, const struct sfs_host *host)
 {
         char path[32];
+        int r;
 
-        if (host->fuse_fd < 0)
-                return fuse_session_mount(x->sfs.se, x->sfs.mnt);
         snprintf(path, sizeof(path), "/dev/fd/%d", host->fuse_fd);
-        return fuse_session_mount(x->sfs.se, path);
+        r = fuse_session_mount(x->sfs.se, host->fuse_fd < 0 ? x->sfs.mnt : path);
+        if (r == 0)
+                x->sfs.dev = host->keep ? host->keep->dev : sfs_mountpoint_device(x->sfs.mnt);
+        return r;
 }
 
 static void session_init(struct session *x, const struct sfs_options *o, const struct sfs_host *host)
@@ -385,6 +404,13 @@ static void log_start(struct session *x)
         sfs_lastwords_tell(x->sfs.store);
 }
 
+/* What libfuse has mounted; of a mount that is covered only the connection ends, when the session is destroyed. */
+static void unmount_session(struct session *x)
+{
+        if (!is_covered(x))
+                fuse_session_unmount(x->sfs.se);
+}
+
 /*
  * It can't serve, and a thread of the pool may wait for an answer already. A worker that has taken over leaves the
  * mount to the next one, and just ends; the first one has its keeper's mount end here.
@@ -393,9 +419,9 @@ static void stop_waiting(struct session *x)
 {
         if (x->host->fuse_fd >= 0 && x->sfs.generation > 1)
                 _exit(1);
-        if (x->host->fuse_fd >= 0)
+        if (x->host->fuse_fd >= 0 && !is_covered(x))
                 (void)umount2(x->sfs.mnt, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
-        fuse_session_unmount(x->sfs.se);
+        unmount_session(x);
 }
 
 int sfs_session_run(struct sfs_options *o, const struct sfs_host *host)
@@ -426,7 +452,9 @@ int sfs_session_run(struct sfs_options *o, const struct sfs_host *host)
         }
         sfs_pool_free(sfs->pool); /* its last jobs still reply, if to a connection that has ended */
         sfs_layers_free(sfs);
-        fuse_session_unmount(sfs->se);
+        unmount_session(&x);
+        if (status == 0)
+                sfs_attach_left(sfs->attach);
 out:
         if (sfs->se)
                 fuse_session_destroy(sfs->se);

@@ -30,6 +30,7 @@ struct sfs {
         struct sfs_attach *attach;
         struct sfs_labels *labels;
         char *mnt;          /* absolute path of the mount point */
+        dev_t dev;          /* of the mount: somebody may have put another one on top of it */
         unsigned expire;    /* seconds; 0: never */
         uint64_t max_layer; /* bytes of an imported layer, unpacked; 0: no limit */
         uid_t uid;          /* owner of all control files */

@@ -284,7 +284,30 @@ for sig in TERM INT; do
         unspawn "$SPAWNED"
     done
 done
-start_program
+
+# What somebody mounted on top is not ours to unmount
+stop_program
+for keeper in on off; do
+    start_program "keeper=$keeper"
+    ls "$MNT/active/k/fs" >"$OUT"
+    mount -t tmpfs other "$MNT"
+    mkdir -p "$MNT/active/k/fs"
+    mount -t tmpfs inner "$MNT/active/k/fs"
+    echo important >"$MNT/active/k/fs/file"
+    kill -TERM "$PID"
+    reap "$PID"
+    is "SIGTERM below another mount, keeper=$keeper: status" "$?" 0
+    forget "$PID"
+    ok "SIGTERM below another mount, keeper=$keeper: which stays" mountpoint -q "$MNT/active/k/fs"
+    is "SIGTERM below another mount, keeper=$keeper: as it is" "$(cat "$MNT/active/k/fs/file")" important
+    like "SIGTERM below another mount, keeper=$keeper: and that is told" "$(cat "$ERRORS")" "on top of $MNT and stays"
+    : >"$ERRORS"
+    umount "$MNT/active/k/fs"
+    umount "$MNT"
+    fails "SIGTERM below another mount, keeper=$keeper: ours has ended" ENOTCONN opendir "$MNT"
+done
+start_program ""
+is "the next start clears that away" "$(t cat "$MNT/active/k/fs/file")" text
 
 # A file that is open below fs/ outlives the program
 exec 8>>"$MNT/active/k/fs/file"

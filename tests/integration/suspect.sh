@@ -47,6 +47,36 @@ echo yes >"$MNT/active/again/labels/stratafs.trust"
 works "trusted, it can be written again" create "$MNT/active/again/fs/new"
 reboot
 is "and after the next reboot it is suspect again" "$(t tail -n 1 "$MNT/active/again/info")" "state: suspect"
+
+# ---- an end in order, whichever, leaves none that is suspect
+marks() { (cd "$STORE/layers" && echo */mounted); }
+works "that one goes" rmdir "$MNT/active/again"
+prepare in-order base
+for way in umount kill-and-umount TERM off; do
+    restart "volatile$([ "$way" != off ] || echo ,keeper=off)"
+    echo "$way" >"$MNT/active/in-order/fs/file"
+    isnt "$way: it is mounted" "$(marks)" '*/mounted'
+    [ "$way" != kill-and-umount ] || [ "$(worker)" = "$PID" ] || { kill_worker; t ls "$MNT" >"$OUT"; }
+    if [ "$way" = TERM ]; then
+        kill -TERM "$PID"
+        reap "$PID"
+        forget "$PID"
+    else
+        stop_program
+    fi
+    is "$way: no mark is left" "$(marks)" '*/mounted'
+    start_program
+done
+exec {file}>>"$MNT/active/in-order/fs/file"
+kill -TERM "$PID"
+reap "$PID"
+forget "$PID"
+isnt "one that is in use lives on, and stays marked" "$(marks)" '*/mounted'
+exec {file}>&-
+start_program volatile
+prepare again base
+echo data >"$MNT/active/again/fs/file"
+reboot
 works "it can be removed while it is looked at" stat "$MNT/active/again/fs/file"
 works "that is" rmdir "$MNT/active/again"
 ok "nothing is left" wait_until 60 settled
