@@ -436,7 +436,7 @@ int sfs_keeper_run(struct sfs_options *o, const struct sfs_host *host)
                 struct sfs_host alone = *host;
 
                 alone.fuse_fd = k.fuse_fd;
-                alone.no_keeper = true;
+                alone.no_keeper = "this kernel can't hand requests out again (Linux before 6.9)";
                 r = sfs_session_run(o, &alone);
                 if (r)
                         (void)umount2(o->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);

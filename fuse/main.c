@@ -55,6 +55,7 @@ static int run(struct sfs_options *o, struct background *b, int argc, char **arg
                 .hidden_fd = b->pipe,
                 .background = b->pipe >= 0 || o->resume_background,
                 .fuse_fd = -1,
+                .no_keeper = o->auto_unmount ? "with auto_unmount it is fusermount3 that mounts and stays" : NULL,
         };
         char *why;
         int r = resumed ? sfs_session_check_resumed(o, &why) : sfs_session_check(o, &why);

@@ -178,6 +178,7 @@ static int check(struct raw *raw)
                 return mistake("allow_root would let everybody in: the kernel answers for what it knows without asking "
                                "who may; take allow_other, or leave it out%s",
                                "");
+        o->auto_unmount = raw->auto_unmount;
         if (raw->auto_unmount)
                 o->keeper = false; /* fusermount3 then mounts, and is the one that stays */
         /* Without durability nothing is gained by syncing inside, and freezing would sync all. */
@@ -257,10 +258,14 @@ void sfs_options_free(struct sfs_options *o)
 void sfs_options_usage(void)
 {
         printf("usage: stratafs STORE MOUNTPOINT [-f] [-d] [-h] [-V] [-o OPTIONS]\n"
+               "       stratafs --check STORE [--repair]\n"
+               "       stratafs --upgrade MOUNTPOINT\n"
                "\n"
                "    -f                      stay in the foreground\n"
                "    -d                      the same, and print every request\n"
                "    -h, -V                  this text; the version\n"
+               "    --check STORE           look through a whole store for damage and leftovers, in use or not\n"
+               "    --check STORE --repair  mend what was found, in a store at rest\n"
                "    --upgrade MOUNTPOINT    have a running mount served by the program that is installed now\n"
                "    -o expire=SECONDS       release idle mounts of views and snapshots after this (60; 0: never)\n"
                "    -o durability=WHEN      commit: `mv` to snapshots/ returns when all is on the disk (default);\n"
@@ -270,7 +275,10 @@ void sfs_options_usage(void)
                "    -o maxlayer=BYTES       refuse imported layers that are larger, unpacked (0: no limit)\n"
                "    -o keeper=on|off        on (default): the mount goes on if the program dies\n"
                "    -o volatile             no fsync inside active snapshots; a commit still makes all durable\n"
+               "    -o allow_other          let other users in\n"
+               "    -o nosuid, -o nodev     for all mounts at fs/, not only those of committed snapshots\n"
+               "    -o ro                   nothing can be changed\n"
+               "    -o auto_unmount         fusermount3(1) unmounts if the program dies; implies keeper=off\n"
                "\n"
-               "options of FUSE:\n");
-        fuse_lowlevel_help();
+               "See stratafs(8) for all of it, and stratafs(5) for what is in the mount.\n");
 }

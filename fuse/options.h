@@ -10,7 +10,8 @@ struct sfs_options {
         char *mountpoint;
         bool foreground;
         bool debug;
-        bool keeper; /* keeper.h */
+        bool keeper;       /* keeper.h */
+        bool auto_unmount; /* which leaves no room for one */
         bool help;
         bool version;
         unsigned expire;

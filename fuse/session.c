@@ -395,8 +395,7 @@ static void log_start(struct session *x)
 {
         if (x->host->no_keeper)
                 strata_log_add(x->sfs.store->log, "start", "keeper", NULL, ENOSYS,
-                               "this kernel can't hand requests out again (Linux before 6.9): a kill of this program "
-                               "ends the mount, as with -o keeper=off");
+                               "%s: a kill of this program ends the mount, as with -o keeper=off", x->host->no_keeper);
         if (x->sfs.generation > 1)
                 strata_log_add(x->sfs.store->log, "start", "worker", NULL, 0,
                                "process %d goes on where another one ended; it is number %u", (int)getpid(),

@@ -15,7 +15,7 @@ struct sfs_host {
         bool background;       /* nor the standard files */
         int fuse_fd;           /* mounted already, then the session's own; or -1 */
         struct sfs_keep *keep; /* NULL without a keeper */
-        bool no_keeper;        /* there is none, as the kernel is too old for it: to be told in the log */
+        const char *no_keeper; /* why there is none though it was not refused: to be told in the log; or NULL */
 };
 
 /*

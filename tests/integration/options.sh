@@ -35,9 +35,13 @@ leave() { umount -R "$1" && wait_until 30 none_serving "$2"; }
 run -h
 is "-h ends with 0" "$STATUS" 0
 like "-h tells the arguments" "$SAID" '[Uu]sage:.*STORE.*MOUNTPOINT'
-for option in expire= durability= mountapi= volatile allow_other; do
+for option in expire= durability= fingerprint= mountapi= maxlayer= keeper= volatile allow_other nosuid ro auto_unmount \
+    '--check STORE' --repair '--upgrade MOUNTPOINT'; do
     like "-h tells of $option" "$SAID" "$option"
 done
+unlike "-h tells of no option that is refused" "$SAID" allow_root
+run -h -o allow_root
+is "-h does not mind what is refused" "$STATUS" 0
 run --help
 is "--help as well" "$STATUS" 0
 run -V
@@ -177,6 +181,13 @@ ok "it answers" test -e "$BASE/m/version"
 ok "what was written is there" test -d "$BASE/m/active/k/fs/d"
 ok "it ends" leave "$BASE/m" "$BASE/fresh"
 is "and nothing is left below it" "$(mounts_below "$BASE/m")" ""
+
+# ---- auto_unmount
+run "$BASE/fresh" "$BASE/m" -o auto_unmount
+is "auto_unmount: mounts" "$STATUS" 0 || diag "$SAID"
+like "auto_unmount: the log says that there is no keeper" "$(t cat "$BASE/m/log")" 'start keeper ENOSYS with auto_unmount'
+is "auto_unmount: nor is there one" "$(serving "$BASE/fresh" | wc -l)" 1
+ok "auto_unmount: it ends" leave "$BASE/m" "$BASE/fresh"
 
 # ---- through mount(8)
 mkdir "$BASE/bin"
