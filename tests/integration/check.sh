@@ -72,6 +72,8 @@ is "too few descriptors: nor damaged" "$wrong" ""
 examine --repair
 is "in use: no repair" "$STATUS" 8
 like "in use: why" "$OUTPUT" "in use"
+works "it is mounted" opendir "$MNT/active/work/fs"
+cp "$STORE/layers/$(id_of active/work)/mounted" "$BASE/mark"
 stop_program
 cp -a "$STORE" "$BASE/good"
 examine
@@ -124,7 +126,8 @@ damaged "a format with a wrong bit" 1 "format: a bit" flip "$STORE/format" 3 2
 damaged "a label with a wrong bit" 1 "the checksum of this label" flip "$STORE/layers/$mid/labels/key" 0 2
 damaged "a link with a wrong bit" 1 "a bit of this link" relink snapshots/mid "../layers/$mid/../$work"
 is "is mended from what is right of it" "$(id_of snapshots/mid)" "$mid"
-damaged "a mark with a wrong bit" 4 "its checksum is wrong" flip "$STORE/layers/$work/mounted" 40 1
+flip_mark() { cp "$BASE/mark" "$STORE/layers/$work/mounted" && flip "$STORE/layers/$work/mounted" 40 1; }
+damaged "a mark with a wrong bit" 4 "its checksum is wrong" flip_mark
 damaged "a manifest with a wrong bit" 1 "checksum of this manifest" flip "$STORE/layers/$mid/manifest" 30 1
 like "which is kept" "$(lost)" "$mid/manifest"
 damaged "a manifest that is missing" 1 "manifest that the record speaks of is missing" rm "$STORE/layers/$mid/manifest"
