@@ -311,7 +311,7 @@ static void check_format(struct strata *s, struct strata_check *c, const void *w
         strata_check_tell(c, r, EUCLEAN, "format", "a bit of it is wrong");
 }
 
-/* Without its folders there is nothing to look at: -EUCLEAN then, or why one that is there can't be opened. */
+/* Without its folders there is nothing to look at: -EUCLEAN then, or why one that is there can't be opened. 1: made. */
 static int check_folder(struct strata *s, struct strata_check *c, const char *name, int *fd)
 {
         int r = STRATA_CHECK_LEFT;
@@ -328,7 +328,7 @@ static int check_folder(struct strata *s, struct strata_check *c, const char *na
                         *fd = openat(s->root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         }
         strata_check_tell(c, r, EUCLEAN, name, "this folder of the store is missing");
-        return *fd < 0 ? -EUCLEAN : 0;
+        return *fd < 0 ? -EUCLEAN : 1;
 }
 
 static int check_folders(struct strata *s, struct strata_check *c)
@@ -346,11 +346,15 @@ static int check_folders(struct strata *s, struct strata_check *c)
         };
         int ret = check_folder(s, c, "empty", &empty);
 
-        if (ret == -EUCLEAN)
+        if (ret == -EUCLEAN || ret > 0)
                 ret = 0; /* the others can be looked at all the same */
         for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
                 int r = check_folder(s, c, folders[i].name, folders[i].fd);
 
+                if (r > 0 && folders[i].fd == &s->layers_fd)
+                        c->made_layers = true;
+                else if (r > 0 && folders[i].fd != &s->trash_fd)
+                        c->made_links = true;
                 if (r < 0 && (ret == 0 || r != -EUCLEAN))
                         ret = r;
         }

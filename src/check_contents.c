@@ -6,6 +6,7 @@
 #include "label.h"
 #include "link.h"
 #include "mount.h"
+#include "remove.h"
 #include "strata.h"
 #include "trash.h"
 #include "usage.h"
@@ -208,6 +209,23 @@ static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, c
         strata_op_end(s, &op);
 }
 
+/* A removal moves the link here; with the link in its place as well, of the two that one counts. */
+static void check_removed(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
+{
+        int r = STRATA_CHECK_LEFT;
+        struct strata_op op;
+        uint64_t id;
+
+        if (strata_check_missed(s, strata_op_begin(s, &op, l->rec->id)) < 0)
+                return;
+        if (strata_check_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
+                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                        r = unlinkat(dirfd, STRATA_REMOVE_LINK, 0) < 0 ? -errno : 0;
+                strata_check_tell(c, r, 0, path, "a crash cut a removal off");
+        }
+        strata_op_end(s, &op);
+}
+
 /* Of what is computed again: `changes` and `export`. */
 static void check_sumfile(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *path)
 {
@@ -287,6 +305,8 @@ static void check_name(struct strata *s, struct strata_check *c, int dirfd, cons
                         strata_check_tell(c, r, 0, path, "a crash left this place for a mount");
         } else if (strcmp(name, "fs.new") == 0) {
                 check_import(s, c, dirfd, l, path);
+        } else if (strcmp(name, STRATA_REMOVE_LINK) == 0) {
+                check_removed(s, c, dirfd, l, path);
         } else {
                 strata_check_foreign(s, c, dirfd, name, path, "it is no part of a layer");
         }

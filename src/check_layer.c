@@ -68,20 +68,9 @@ static int resolve(struct strata *s, uint64_t id, struct strata_record *rec, str
         return r;
 }
 
-/* True if layer ID speaks of PLACE as its own, in its record or in one that is staged. */
-static bool claims(struct strata *s, uint64_t id, const struct strata_place *place)
+void strata_check_layer_path(uint64_t id, const char *file, char path[STRATA_CHECK_PATH_MAX])
 {
-        struct strata_record rec, staged;
-        int r = strata_record_load(s, id, &rec);
-
-        if (r == -ENOENT)
-                return false;
-        if (r < 0)
-                return true; /* not known: better believe the link */
-        if (same_place(&rec.now, place) || same_place(&rec.was, place))
-                return true;
-        r = strata_record_load_staged(s, id, &staged);
-        return r == 0 ? same_place(&staged.now, place) : r != -ENOENT && r != -EUCLEAN;
+        snprintf(path, STRATA_CHECK_PATH_MAX, "layers/%" PRIu64 "%s", id, file);
 }
 
 struct search {
@@ -129,48 +118,6 @@ int strata_check_find_link(struct strata *s, uint64_t id, struct strata_place *r
         return search.found ? 1 : search.error;
 }
 
-static void layer_path(uint64_t id, const char *file, char path[STRATA_ID_PATH_MAX + 8])
-{
-        snprintf(path, STRATA_ID_PATH_MAX + 8, "layers/%" PRIu64 "%s", id, file);
-}
-
-/* Puts a link to layer ID at PLACE, in one step, whatever is there. */
-static int relink(struct strata *s, uint64_t id, const struct strata_place *place)
-{
-        int fd = s->kind_fd[place->kind];
-        char target[STRATA_TARGET_MAX];
-        const char *tmp = ".relink"; /* no name of an entry: removed by the next examination */
-
-        strata_entry_target(id, target);
-        (void)unlinkat(fd, tmp, 0);
-        if (symlinkat(target, fd, tmp) < 0)
-                return -errno;
-        if (renameat(fd, tmp, fd, place->name) < 0) {
-                int r = -errno;
-
-                (void)unlinkat(fd, tmp, 0);
-                return r;
-        }
-        strata_index_drop(s->index, id);
-        return fsync(fd) < 0 ? -errno : 0;
-}
-
-/*
- * A damaged link: at the place that the record names, something leads elsewhere or nowhere, and where it leads nobody
- * knows that place. The record has a checksum and the link has none, so the record is right.
- */
-static bool is_link_damaged(struct strata *s, const struct strata_record *rec)
-{
-        struct stat st;
-        uint64_t other;
-        int r;
-
-        if (fstatat(s->kind_fd[rec->now.kind], rec->now.name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
-                return false;
-        r = strata_check_find(s, rec->now.kind, rec->now.name, &other);
-        return r == 0 ? other != rec->id && !claims(s, other, &rec->now) : r == -ENOENT;
-}
-
 /* True also where that can't be told. */
 static bool has_files(struct strata *s, uint64_t id)
 {
@@ -187,84 +134,6 @@ static bool has_files(struct strata *s, uint64_t id)
                 if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
                         return true;
         return errno;
-}
-
-static void drop_mark(struct strata *s, uint64_t parent, uint64_t id)
-{
-        char path[STRATA_ID_PATH_MAX];
-
-        snprintf(path, sizeof(path), "%" PRIu64 "/children/%" PRIu64, parent, id);
-        (void)unlinkat(s->layers_fd, path, 0);
-}
-
-/* What others stand on was never removed: its link is lost, and there is one place for it. NAMES is held. */
-static void check_unlinked_parent(struct strata *s, struct strata_check *c, const struct strata_record *rec,
-                                  const char *path)
-{
-        int r = STRATA_CHECK_LEFT;
-
-        if (strata_check_is_there(s, s->kind_fd[rec->now.kind], rec->now.name)) {
-                (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
-                strata_check_tell(c, r, EUCLEAN, path,
-                                  "other layers stand on this one, its link is lost, and something else is called "
-                                  "%s/%s: rename that, then repair",
-                                  strata_kind_folder(rec->now.kind), rec->now.name);
-                return;
-        }
-        if (strata_check_wants(c, STRATA_CHECK_CRASH))
-                r = relink(s, rec->id, &rec->now);
-        strata_check_tell(c, r, EUCLEAN, path, "other layers stand on this one, and its link %s/%s is lost",
-                          strata_kind_folder(rec->now.kind), rec->now.name);
-}
-
-/* A layer with a record in order that nothing leads to at the places it names. NAMES is held. */
-static void check_unlinked(struct strata *s, struct strata_check *c, const struct strata_record *rec)
-{
-        struct strata_place stray = { 0 };
-        char path[STRATA_ID_PATH_MAX + 8];
-        int r = STRATA_CHECK_LEFT, found;
-
-        layer_path(rec->id, "", path);
-        if (is_link_damaged(s, rec)) {
-                if (strata_check_wants(c, STRATA_CHECK_CRASH))
-                        r = relink(s, rec->id, &rec->now);
-                strata_check_tell(c, r, EUCLEAN, path, "the link %s/%s does not lead here as it should",
-                                  strata_kind_folder(rec->now.kind), rec->now.name);
-                return;
-        }
-        found = strata_check_find_link(s, rec->id, &stray);
-        if (found < 0) {
-                strata_check_cannot_tell(c, found, path);
-                return;
-        }
-        if (found) {
-                if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
-                        r = renameat2(s->kind_fd[stray.kind], stray.name, s->kind_fd[rec->now.kind], rec->now.name,
-                                      RENAME_NOREPLACE) < 0
-                                    ? -errno
-                                    : 0;
-                        strata_index_drop(s->index, rec->id);
-                }
-                strata_check_tell(c, r, EUCLEAN, path, "the link %s/%s leads here, but the record says %s/%s",
-                                  strata_kind_folder(stray.kind), stray.name, strata_kind_folder(rec->now.kind),
-                                  rec->now.name);
-                return;
-        }
-        found = strata_entry_has_children(s, rec->id);
-        if (found < 0) {
-                strata_check_cannot_tell(c, found, path);
-                return;
-        }
-        if (found) {
-                check_unlinked_parent(s, c, rec, path);
-                return;
-        }
-        if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
-                if (rec->parent)
-                        drop_mark(s, rec->parent, rec->id);
-                r = strata_trash_layer(s, rec->id);
-        }
-        strata_check_tell(c, r, 0, path, "no link leads to this layer: a crash left it");
 }
 
 /* True if the record of layer ID is not there, or has no contents: it never reached the disk. */
@@ -289,10 +158,10 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
         struct strata_place place = { 0 };
         struct strata_record rec;
         enum strata_check_cause cause = STRATA_CHECK_DAMAGE;
-        char path[STRATA_ID_PATH_MAX + 8], meta[STRATA_ID_PATH_MAX];
+        char path[STRATA_CHECK_PATH_MAX], meta[STRATA_ID_PATH_MAX];
         int r = strata_check_find_link(s, id, &place);
 
-        layer_path(id, "", path);
+        strata_check_layer_path(id, "", path);
         if (r < 0) {
                 strata_check_cannot_tell(c, r, path);
                 return;
@@ -309,9 +178,12 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
                                           "its record and its link are lost, but other layers stand on it");
                         return;
                 }
-                if (has_files(s, id)) {
+                if (has_files(s, id) || c->made_links) {
                         strata_check_foreign(s, c, s->layers_fd, strrchr(path, '/') + 1, path,
-                                             "it has no record in order and no link leads to it, but it holds files");
+                                             has_files(s, id)
+                                                     ? "it has no record in order and no link leads to it, but it "
+                                                       "holds files"
+                                                     : "it has no record in order, and its link may be lost");
                         return;
                 }
                 r = STRATA_CHECK_LEFT;
@@ -343,7 +215,7 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
 /* The record of a step that did not come: put in place where its link came first, else removed. */
 static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
 {
-        char path[STRATA_ID_PATH_MAX + 16];
+        char path[STRATA_CHECK_PATH_MAX];
         int r = STRATA_CHECK_LEFT;
         bool found;
 
@@ -364,14 +236,14 @@ static void check_staged(struct strata *s, struct strata_check *c, uint64_t id)
         pthread_mutex_unlock(&s->names);
         if (!found)
                 return;
-        layer_path(id, "/meta.new", path);
+        strata_check_layer_path(id, "/meta.new", path);
         strata_check_tell(c, r, 0, path, "the record of a step that a crash cut off");
 }
 
 /* One of the two copies in a record is damaged. NAMES is held; a mover writes both anew. */
 static void check_copies(struct strata *s, struct strata_check *c, const struct strata_record *rec)
 {
-        char path[STRATA_ID_PATH_MAX + 8];
+        char path[STRATA_CHECK_PATH_MAX];
         int r = STRATA_CHECK_LEFT;
 
         if (strata_record_is_whole(s, rec->id) || strata_op_is_under_way(s, rec->id))
@@ -381,8 +253,18 @@ static void check_copies(struct strata *s, struct strata_check *c, const struct 
                 if (r == 0)
                         r = strata_record_publish(s, rec->id);
         }
-        layer_path(rec->id, "/meta", path);
+        strata_check_layer_path(rec->id, "/meta", path);
         strata_check_tell(c, r, EUCLEAN, path, "one of the two copies in this record is damaged");
+}
+
+/* Returns 1 if the layer has a link now, *RET. */
+static int check_unlinked(struct strata *s, struct strata_check *c, struct strata_record *rec,
+                          struct strata_place *ret)
+{
+        uint64_t before = c->repaired;
+
+        strata_check_unlinked(s, c, rec);
+        return c->repaired != before && resolve(s, rec->id, rec, ret) > 0;
 }
 
 void strata_check_layer(struct strata *s, struct strata_check *c, const void *what)
@@ -390,7 +272,7 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         uint64_t id = *(const uint64_t *)what;
         struct strata_place place;
         struct strata_record rec;
-        char path[STRATA_ID_PATH_MAX + 8];
+        char path[STRATA_CHECK_PATH_MAX];
         int r, linked = 0;
 
         /* First, as of two links of a move that a power cut kept both the new one counts. */
@@ -399,11 +281,11 @@ void strata_check_layer(struct strata *s, struct strata_check *c, const void *wh
         r = strata_record_load(s, id, &rec);
         if (r == 0)
                 linked = resolve(s, id, &rec, &place);
-        layer_path(id, "", path);
+        strata_check_layer_path(id, "", path);
         if (r == 0 && linked > 0)
                 check_copies(s, c, &rec);
         else if (r == 0 && linked == 0)
-                check_unlinked(s, c, &rec);
+                linked = check_unlinked(s, c, &rec, &place);
         else if (r == 0 && linked < 0)
                 strata_check_cannot_tell(c, linked, path);
         else if (r == -ENOENT && !strata_check_layer_exists(s, id))
@@ -442,7 +324,7 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
         if (c->below && id >= c->below)
                 return;
         if (!strata_check_layer_exists(s, id)) {
-                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                if (strata_check_wants(c, STRATA_CHECK_CRASH) && !c->made_layers)
                         r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
                 strata_check_tell(c, r, ENOENT, path, "layer %" PRIu64 " of this entry in %s/ is not in the store%s",
                                   id, strata_kind_folder(place->kind), r == 0 ? ": the entry is removed" : "");
@@ -450,7 +332,7 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
         }
         if (!is_whole(s, place)) {
                 if (strata_check_wants(c, STRATA_CHECK_CRASH))
-                        r = relink(s, id, place);
+                        r = strata_check_relink(s, id, place);
                 strata_check_tell(c, r, EUCLEAN, path, "a bit of this link to layer %" PRIu64 " is wrong", id);
                 return;
         }
@@ -458,7 +340,7 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
                 return; /* in order, or told of with its layer */
         if (strata_check_wants(c, STRATA_CHECK_CRASH))
                 r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
-        strata_check_tell(c, r, 0, path, "an old name of what is %s/%s now", strata_kind_folder(other.kind),
+        strata_check_tell(c, r, EEXIST, path, "an old name of what is %s/%s now", strata_kind_folder(other.kind),
                           other.name);
 }
 

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "entry.h"
 #include "record.h"
+#include "strata.h"
 
 /* What a finding is, and so who may put it in order. */
 enum strata_check_cause {
@@ -56,9 +57,19 @@ int strata_check_find(struct strata *s, enum strata_kind kind, const char *name,
 
 bool strata_check_stopped(const struct strata_check *c);
 
+/* "layers/ID" and FILE behind it, in PATH. */
+#define STRATA_CHECK_PATH_MAX (STRATA_ID_PATH_MAX + 16)
+void strata_check_layer_path(uint64_t id, const char *file, char path[STRATA_CHECK_PATH_MAX]);
+
 /* A layer in layers/, by its ID; and an entry's link, by its place. */
 void strata_check_layer(struct strata *s, struct strata_check *c, const void *id);
 void strata_check_link(struct strata *s, struct strata_check *c, const void *place);
+
+/* A layer with a record in order, REC, that nothing leads to at the places it names. NAMES is held. */
+void strata_check_unlinked(struct strata *s, struct strata_check *c, const struct strata_record *rec);
+
+/* Puts a link to layer ID at PLACE, in one step, whatever is there. 0 or -errno. */
+int strata_check_relink(struct strata *s, uint64_t id, const struct strata_place *place);
 
 /* The marks of children in a layer, by its ID. */
 void strata_check_marks(struct strata *s, struct strata_check *c, const void *what);

@@ -60,48 +60,89 @@ int strata_entry_parse_target(const char *target, uint64_t *ret)
         return 0;
 }
 
-/* 1 if layer ID speaks of the place (KIND, NAME) as its own; 0; -errno if that can't be told. */
-static int claims(struct strata *s, uint64_t id, enum strata_kind kind, const char *name)
+/* What a link says, and no guess: -EUCLEAN if it is damaged. TARGET then has its text. */
+static int read_link(struct strata *s, enum strata_kind kind, const char *name, char target[2 * STRATA_TARGET_MAX],
+                     uint64_t *ret)
 {
+        ssize_t n = readlinkat(s->kind_fd[kind], name, target, 2 * STRATA_TARGET_MAX - 1);
+
+        if (n < 0)
+                return errno == EINVAL ? -ENOENT : -errno; /* not a link: not ours */
+        target[n] = '\0';
+        return strata_entry_parse_target(target, ret);
+}
+
+int strata_entry_claims(struct strata *s, uint64_t id, enum strata_kind kind, const char *name)
+{
+        char target[2 * STRATA_TARGET_MAX];
         struct strata_record rec;
+        uint64_t found;
         int r = strata_record_load(s, id, &rec);
 
         if (r < 0)
-                return r == -ENOENT || r == -EUCLEAN ? 0 : r;
-        return (rec.now.kind == kind && strcmp(rec.now.name, name) == 0) ||
-               (rec.was.kind == kind && strcmp(rec.was.name, name) == 0);
+                return r;
+        if (rec.now.kind == kind && strcmp(rec.now.name, name) == 0)
+                return STRATA_CLAIM_NOW;
+        if (rec.was.kind != kind || strcmp(rec.was.name, name) != 0)
+                return 0;
+        /* It stays in the record for good, and the place may be another's for long. */
+        r = read_link(s, rec.now.kind, rec.now.name, target, &found);
+        if (r == -ENOENT || (r == 0 && found != id))
+                return STRATA_CLAIM_WAS;
+        return r == -EUCLEAN ? 0 : r;
 }
 
-/* TARGET (cut up here) holds a number that may be the right one still: the record there says whether it is. */
-static int guess(struct strata *s, enum strata_kind kind, const char *name, char *target, uint64_t *ret)
+/* How many of the layers whose numbers TARGET holds make that CLAIM; one of them in *RET. -errno if it can't be told. */
+static int ask(struct strata *s, enum strata_kind kind, const char *name, const char *target, int claim, uint64_t *ret)
 {
-        char path[STRATA_NAME_MAX + 16], *rest = target, *part;
+        char text[2 * STRATA_TARGET_MAX], *rest = text, *part;
+        uint64_t last = 0;
+        int n = 0;
 
+        strcpy(text, target);
         while ((part = strsep(&rest, "/"))) {
                 unsigned long long id;
-                int r = strata_io_parse_u64(part, &id) && id ? claims(s, id, kind, name) : 0;
+                int r = 0;
 
-                if (r == 0)
-                        continue;
-                if (r < 0)
+                if (strata_io_parse_u64(part, &id) && id && id != last)
+                        r = strata_entry_claims(s, id, kind, name);
+                if (r < 0 && r != -ENOENT && r != -EUCLEAN)
                         return r;
-                snprintf(path, sizeof(path), "%s/%s", strata_kind_folder(kind), name);
-                strata_damage_note(s, path, "a bit of this link is wrong; its layer is %llu, and says so itself", id);
-                *ret = id;
-                return 0;
+                if (r != claim)
+                        continue;
+                *ret = last = id;
+                n++;
         }
-        return -ENOENT;
+        return n;
+}
+
+/* The damaged TARGET holds a number that may be the right one still: the record there says whether it is. */
+static int guess(struct strata *s, enum strata_kind kind, const char *name, const char *target, uint64_t *ret)
+{
+        char path[STRATA_NAME_MAX + 16];
+        uint64_t id = 0;
+        int n = ask(s, kind, name, target, STRATA_CLAIM_NOW, &id);
+
+        if (n == 0)
+                n = ask(s, kind, name, target, STRATA_CLAIM_WAS, &id);
+        if (n <= 0)
+                return n < 0 ? n : -ENOENT;
+        snprintf(path, sizeof(path), "%s/%s", strata_kind_folder(kind), name);
+        if (n > 1) {
+                strata_damage_note(s, path, "this link is damaged, and more than one layer says that it leads there");
+                return -ENOENT;
+        }
+        strata_damage_note(s, path, "a bit of this link is wrong; its layer is %" PRIu64 ", and says so itself", id);
+        *ret = id;
+        return 0;
 }
 
 int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *ret)
 {
         char target[2 * STRATA_TARGET_MAX];
-        ssize_t n = readlinkat(s->kind_fd[kind], name, target, sizeof(target) - 1);
+        int r = read_link(s, kind, name, target, ret);
 
-        if (n < 0)
-                return errno == EINVAL ? -ENOENT : -errno; /* not a link: not ours */
-        target[n] = '\0';
-        return strata_entry_parse_target(target, ret) == 0 ? 0 : guess(s, kind, name, target, ret);
+        return r == -EUCLEAN ? guess(s, kind, name, target, ret) : r;
 }
 
 static int entry_read(struct strata *s, uint64_t id, struct strata_info *ret)

@@ -46,8 +46,19 @@ void strata_entry_target(uint64_t id, char target[STRATA_TARGET_MAX]);
 /* The layer that such a target leads to. -EUCLEAN if it is damaged, or was never one. */
 int strata_entry_parse_target(const char *target, uint64_t *ret);
 
-/* ID of the entry that is called NAME in the folder of KIND, even if a bit of its link is wrong. -ENOENT when there is
- * none.
+/*
+ * How layer ID speaks of the place (KIND, NAME): as its own; as the one it has until a move has come, which counts only
+ * while its link is not at the new one; or 0. Errors are those of reading its record, or that link.
+ */
+enum {
+        STRATA_CLAIM_WAS = 1,
+        STRATA_CLAIM_NOW = 2,
+};
+int strata_entry_claims(struct strata *s, uint64_t id, enum strata_kind kind, const char *name);
+
+/*
+ * ID of the entry that is called NAME in the folder of KIND, even if a bit of its link is wrong, as long as one layer
+ * alone claims that place. -ENOENT when there is none.
  */
 int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *ret);
 

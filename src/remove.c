@@ -7,9 +7,34 @@
 #include "trash.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
+
+bool strata_remove_has_begun(struct strata *s, uint64_t id)
+{
+        char path[STRATA_ID_PATH_MAX];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/" STRATA_REMOVE_LINK, id);
+        return faccessat(s->layers_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+/*
+ * Into the layer, in one step: after a crash that tells what was removed from what lost its link. Where the layer can't
+ * take it, the removal counts for more: a full disk is to be made room on.
+ */
+static int take_link(struct strata *s, const struct strata_info *info)
+{
+        char to[STRATA_ID_PATH_MAX];
+
+        snprintf(to, sizeof(to), "%" PRIu64 "/" STRATA_REMOVE_LINK, info->id);
+        if (renameat(s->kind_fd[info->kind], info->name, s->layers_fd, to) == 0)
+                return 0;
+        if (errno != ENOSPC && errno != EDQUOT && errno != EPERM && errno != ENOENT)
+                return -errno;
+        return unlinkat(s->kind_fd[info->kind], info->name, 0) < 0 ? -errno : 0;
+}
 
 /* The step that counts: with NAMES held no child can come in between. */
 static int unlink_entry(struct strata *s, const struct strata_info *info, const char **why)
@@ -25,8 +50,8 @@ static int unlink_entry(struct strata *s, const struct strata_info *info, const 
                         r = -ENOTEMPTY;
                 }
         }
-        if (r == 0 && unlinkat(s->kind_fd[info->kind], info->name, 0) < 0)
-                r = -errno;
+        if (r == 0)
+                r = take_link(s, info);
         strata_index_drop(s->index, info->id);
         pthread_mutex_unlock(&s->names);
         return r;

@@ -12,4 +12,11 @@
  */
 int strata_remove(struct strata *s, enum strata_kind kind, const char *name, const char **why);
 
+/*
+ * True if the link of layer ID was taken away by a removal, which leaves it in the layer: what then is left of that is
+ * rubbish. Also if that can't be told.
+ */
+#define STRATA_REMOVE_LINK "removed"
+bool strata_remove_has_begun(struct strata *s, uint64_t id);
+
 #endif

@@ -107,6 +107,7 @@ int strata_trash_layer(struct strata *s, uint64_t id)
 static void try_again(struct strata *s)
 {
         struct strata_trash *t = s->trash;
+        struct strata_info info; /* a sweep may have found that it lacks a link, and given it one */
         uint64_t *again;
         size_t n;
 
@@ -117,7 +118,7 @@ static void try_again(struct strata *s)
         t->n_again = 0;
         pthread_mutex_unlock(&t->lock);
         for (size_t i = 0; i < n; i++)
-                if (move_layer(s, again[i]) < 0)
+                if (strata_entry_info(s, again[i], &info) != 0 && move_layer(s, again[i]) < 0)
                         remember(s, again[i]);
         free(again);
 }

@@ -50,6 +50,7 @@ snapshot mid base
 prepare work mid
 echo data >"$MNT/active/work/fs/new"
 t mkdir "$MNT/views/look@mid"
+snapshot top mid
 echo value >"$MNT/snapshots/mid/labels/key"
 cat "$MNT/snapshots/mid/usage" "$MNT/snapshots/base/usage" >/dev/null
 examine
@@ -78,7 +79,7 @@ stop_program
 cp -a "$STORE" "$BASE/good"
 examine
 is "after a clean end: clean" "$STATUS" 0
-base=$(id_of snapshots/base) mid=$(id_of snapshots/mid) work=$(id_of active/work) view=$(id_of views/look)
+base=$(id_of snapshots/base) mid=$(id_of snapshots/mid) work=$(id_of active/work) view=$(id_of views/look) top=$(id_of snapshots/top)
 
 damaged "an orphan" 1 "layers/$view: no link" rm "$STORE/views/look"
 # cp -a keeps the record of another ID, which then is a damaged one
@@ -119,6 +120,17 @@ damaged "a missing fs/" 4 "this folder of views/look|this folder of active/work"
 rm -rf "$BASE/away"
 damaged "a missing work/" 1 "this folder of active/work" rm -rf "$STORE/layers/$work/work"
 damaged "a missing folder" 1 "trash: this folder" rmdir "$STORE/trash"
+for folder in active views snapshots; do
+    damaged "$folder/ is missing" 1 "$folder: this folder" rm -r "$STORE/$folder"
+    is "$folder/ is missing: the repair deletes nothing" "$(ls "$STORE/trash" "$STORE/layers" | sort -u | grep -c '^[0-9]')" 5
+    is "$folder/ is missing: and finds all names" "$(cd "$STORE" && echo */"look" */"work" */"base" */"mid" */"top")" \
+        "views/look active/work snapshots/base snapshots/mid snapshots/top"
+done
+lose_link() { rm "$STORE/snapshots/top" && rm -f "$STORE/layers/$mid/children/$top"; }
+damaged "a committed one without a link" 1 "its link snapshots/top is lost" lose_link
+ok "is there again" test -e "$STORE/snapshots/top/fs/of-top"
+damaged "a removal that was cut off" 1 "layers/$top: no link" mv "$STORE/snapshots/top" "$STORE/layers/$top/removed"
+nok "is finished" test -e "$STORE/layers/$top" -o -e "$STORE/trash/$top"
 damaged "a staged record" 1 "record of a step" cp "$STORE/layers/$mid/meta" "$STORE/layers/$mid/meta.new"
 damaged "a usage with a wrong bit" 1 "checksum is wrong" flip "$STORE/layers/$mid/usage" 0 1
 damaged "a next with a wrong bit" 1 "next: " flip "$STORE/next" 0 1
@@ -138,7 +150,7 @@ damaged "a label that was cut off" 1 "setting of a label" touch "$STORE/layers/$
 start_program
 is "the repaired store works" "$(t cat "$MNT/snapshots/mid/fs/of-base" "$MNT/active/work/fs/new" "$MNT/views/look/fs/f" | tr '\n' ' ')" \
     "base data mid "
-is "IDs go on" "$(t mkdir "$MNT/active/later" && field id "$MNT/active/later/info")" "$((view + 1))"
+is "IDs go on" "$(t mkdir "$MNT/active/later" && field id "$MNT/active/later/info")" "$((top + 1))"
 stop_program
 
 # A terminal's escapes do not get through

@@ -90,8 +90,8 @@ sweep "commit" any prepared drop_any rename "$A/k" "$S/n"
 sweep "commit of an untouched one" any untouched drop_any rename "$A/k" "$S/n"
 sweep "rename of an active one" any two drop_two rename "$A/k" "$A/m"
 sweep "exchange" any two drop_two exchange "$A/k" "$A/l"
-sweep "remove" unlinkat prepared drop_key rmdir "$A/k"
-sweep "remove a snapshot" unlinkat committed drop_name rmdir "$S/n"
+sweep "remove" renameat prepared drop_key rmdir "$A/k"
+sweep "remove a snapshot" renameat committed drop_name rmdir "$S/n"
 sweep "new label" any unlabelled unlabelled rewrite "$S/base/labels/l" new
 sweep "changed label" any labelled unlabelled rewrite "$S/base/labels/l" new
 is "the base is as it was" "$(cat "$S/base/fs/file")" text
