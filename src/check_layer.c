@@ -249,7 +249,7 @@ static void check_copies(struct strata *s, struct strata_check *c, const struct 
         if (strata_record_is_whole(s, rec->id) || strata_op_is_under_way(s, rec->id))
                 return;
         if (strata_check_wants(c, STRATA_CHECK_CRASH)) {
-                r = strata_record_stage(s, rec, false);
+                r = strata_record_stage(s, rec, true);
                 if (r == 0)
                         r = strata_record_publish(s, rec->id);
         }

@@ -158,6 +158,12 @@ clones() { # FS COUNT
     done
 }
 
+# Anybody's fsync, which brings what the journal has: names that have changed, and not what the files of these names hold
+neighbour() {
+    rm -f "$DISK/neighbour"
+    dd if=/dev/zero of="$DISK/neighbour" bs=4096 count=1 conv=fsync status=none
+}
+
 # The neighbour's fsync brings what the file system's journal has to the disk, and no contents that are not written yet: so
 # the active snapshot's file is there, without what was in it.
 volatile_shutdown() { # FS
@@ -165,7 +171,7 @@ volatile_shutdown() { # FS
     start_program volatile
     prepare volatile base
     echo data >"$MNT/active/volatile/fs/file"
-    dd if=/dev/zero of="$DISK/neighbour" bs=4096 count=1 conv=fsync status=none
+    neighbour
     cut_power "$1"
     is "$1: the file of a volatile snapshot is there" "$(find "$STORE"/layers/*/fs/file | wc -l)" 1
     nok "$1: but empty" grep -q data "$STORE"/layers/*/fs/file
@@ -222,6 +228,49 @@ quiet_shutdowns() { # FS
     stop_program
 }
 
+mended() { t grep -q 'one of the two copies in this record is damaged (mended)' "$MNT/log"; }
+
+# What takes the place of a record, or of a label, that was on the disk for long, is there as well, whatever durability says
+replacements() { # FS
+    local id
+    in_store
+    start_program ''
+    snapshot old base
+    snapshot child old
+    snapshot other base
+    echo former >"$MNT/snapshots/old/labels/key"
+    echo former >"$MNT/snapshots/old/labels/named"
+    id=$(field id "$MNT/snapshots/old/info")
+    stop_program
+    printf S | dd of="$STORE/layers/$id/meta" conv=notrunc status=none
+    rm "$STORE/clean"
+    sync -f "$DISK"
+    start_program ''
+    ok "$1: a record is mended" wait_until 30 mended
+    neighbour
+    cut_power "$1"
+    start_program ''
+    is "$1: and on the disk" "$(t cat "$MNT/snapshots/old/fs/of-old" "$MNT/snapshots/child/fs/of-old")" $'old\nold'
+    restart durability=none
+    sync -f "$DISK"
+    works "$1, without durability: renamed" rename "$MNT/snapshots/old" "$MNT/snapshots/new"
+    works "$1, without durability: exchanged" exchange "$MNT/snapshots/child" "$MNT/snapshots/other"
+    works "$1, without durability: labelled" rewrite "$MNT/snapshots/new/labels/key" latter
+    works "$1, without durability: a label takes another's name" rewrite "$MNT/snapshots/new/labels/fresh" latter
+    works "$1, without durability: that is" rename "$MNT/snapshots/new/labels/fresh" "$MNT/snapshots/new/labels/named"
+    neighbour
+    cut_power "$1"
+    start_program durability=none
+    is "$1, without durability: its record is there" "$(t cat "$MNT/snapshots/new/fs/of-old" "$MNT/snapshots/other/fs/of-old")" $'old\nold'
+    is "$1, without durability: and the exchanged one's" "$(t cat "$MNT/snapshots/child/fs/of-other")" other
+    like "$1, without durability: and a value of the label" "$(t cat "$MNT/snapshots/new/labels/key")" '^(former|latter)$'
+    like "$1, without durability: and of the other" "$(t cat "$MNT/snapshots/new/labels/named")" '^(former|latter)$'
+    works "$1: the one on top goes" rmdir "$MNT/snapshots/other"
+    works "$1: and the other" rmdir "$MNT/snapshots/child"
+    works "$1: and the one below" rmdir "$MNT/snapshots/new"
+    stop_program
+}
+
 for fs in ext4 xfs btrfs; do
     IMAGE=$BASE/clones/$fs.img
     case $fs in
@@ -239,6 +288,7 @@ for fs in ext4 xfs btrfs; do
     if [ "$fs" != btrfs ]; then # it has no shutdown
         quiet_shutdowns "$fs"
         volatile_shutdown "$fs"
+        replacements "$fs"
     fi
     share=$(((CUTS + 2) / 3))
     if [ "$fs" = btrfs ]; then
