@@ -209,8 +209,10 @@ static void drop_temporary(struct strata *s, int dir, const char *tmp)
 static int set(struct strata *s, uint64_t id, const char *label, const char *value, size_t len, bool sync)
 {
         cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+        bool sync_file = sync && s->config.durable;
         cleanup_fd int dir = -1;
         char tmp[LABEL_TMP_MAX];
+        struct stat st;
         int r;
 
         r = strata_name_check(label, NULL);
@@ -228,7 +230,10 @@ static int set(struct strata *s, uint64_t id, const char *label, const char *val
         if (r < 0)
                 return r;
         temporary(s, tmp);
-        r = strata_io_create_at(dir, tmp, text.data, text.len, 0600, sync && s->config.durable);
+        /* A power cut that kept the new name and not what it holds would leave neither value. */
+        if (fstatat(dir, label, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                sync_file = true;
+        r = strata_io_create_at(dir, tmp, text.data, text.len, 0600, sync_file);
         if (r == 0)
                 r = put_in_place(s, dir, tmp, label, sync);
         drop_temporary(s, dir, tmp);
@@ -268,6 +273,14 @@ int strata_label_remove(struct strata *s, uint64_t id, const char *label)
         return r;
 }
 
+/* What replaces another label is on the disk before, as in set(). */
+static int sync_value(int dir, const char *label)
+{
+        cleanup_fd int fd = openat(dir, label, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
 int strata_label_rename(struct strata *s, uint64_t id, const char *old, const char *new)
 {
         cleanup_fd int dir = -1;
@@ -287,7 +300,9 @@ int strata_label_rename(struct strata *s, uint64_t id, const char *old, const ch
         replaces = linkat(dir, new, dir, tmp, 0) == 0;
         if (!replaces && errno != ENOENT)
                 return -errno;
-        r = renameat(dir, old, dir, new) < 0 ? -errno : 0;
+        r = replaces ? sync_value(dir, old) : 0;
+        if (r == 0)
+                r = renameat(dir, old, dir, new) < 0 ? -errno : 0;
         if (r == 0) {
                 r = strata_store_sync_dir(s, dir);
                 if (r < 0)

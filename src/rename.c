@@ -10,6 +10,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/*
+ * Stages REC, of an entry of KIND. The record of a snapshot takes the place of one that is mostly on the disk for long:
+ * a power cut that kept the name and not the contents would cost it, and all that stands on it.
+ */
+static int stage(struct strata *s, enum strata_kind kind, const struct strata_record *rec)
+{
+        return strata_record_stage(s, rec, s->config.durable || kind == STRATA_COMMITTED);
+}
+
 int strata_rename(struct strata *s, enum strata_kind kind, const char *old, const char *new, const char **why)
 {
         struct strata_record rec;
@@ -30,7 +39,7 @@ int strata_rename(struct strata *s, enum strata_kind kind, const char *old, cons
         if (r == 0)
                 r = strata_link_record(s, &info, kind, new, &rec);
         if (r == 0)
-                r = strata_record_stage(s, &rec, s->config.durable);
+                r = stage(s, kind, &rec);
         if (r == 0)
                 r = strata_link_move(s, &rec, why);
         strata_op_end(s, &op);
@@ -46,11 +55,11 @@ static int exchange(struct strata *s, const struct strata_info *a, const struct 
 
         r = strata_link_record(s, a, a->kind, b->name, &rec);
         if (r == 0)
-                r = strata_record_stage(s, &rec, s->config.durable);
+                r = stage(s, a->kind, &rec);
         if (r == 0)
                 r = strata_link_record(s, b, b->kind, a->name, &rec);
         if (r == 0)
-                r = strata_record_stage(s, &rec, s->config.durable);
+                r = stage(s, a->kind, &rec);
         if (r == 0) {
                 pthread_mutex_lock(&s->names);
                 r = strata_record_publish(s, a->id);
