@@ -179,32 +179,54 @@ static void check_import(struct strata *s, struct strata_check *c, int dirfd, co
         strata_op_end(s, &op);
 }
 
+/* Of an active layer: while it is mounted, and what a kill then leaves. */
+static void check_active_mark(struct strata *s, struct strata_check *c, const struct layer *l, const char *path)
+{
+        int r = STRATA_CHECK_LEFT;
+        bool suspect;
+
+        if (!strata_mount_mark_is_damaged(s, path))
+                return;
+        suspect = strata_mount_was_cut_off(s, l->rec->id) != 0;
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE))
+                r = strata_mount_drop_damaged_mark(s, l->rec->id);
+        strata_check_tell(c, r, EUCLEAN, path, "its checksum is wrong%s",
+                          suspect ? ", so the entry counts as suspect; the label " STRATA_MOUNT_TRUST " ends that"
+                                  : "; the next mount makes it anew");
+}
+
 /*
  * A commit takes this mark away after its step, unless processes are still in the mount: then it keeps the snapshot
- * from being removed. Without them it says nothing.
+ * from being removed. Without them it says nothing; that they went while no program was there is nobody's mistake, so
+ * it goes without a word.
  */
 static void check_mounted(struct strata *s, struct strata_check *c, int dirfd, const struct layer *l, const char *path)
 {
         int r = STRATA_CHECK_LEFT;
         struct strata_op op;
+        bool damaged;
         uint64_t id;
 
         if (l->place->kind == STRATA_ACTIVE) {
-                if (strata_mount_mark_is_damaged(s, path)) {
-                        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
-                        strata_check_tell(
-                                c, r, EUCLEAN, path,
-                                "its checksum is wrong, so the entry counts as suspect; the label " STRATA_MOUNT_TRUST
-                                " ends that");
-                }
+                check_active_mark(s, c, l, path);
                 return;
         }
-        if (strata_mount_lives_on(s, l->rec->id) || strata_check_missed(s, strata_op_begin(s, &op, l->rec->id)) < 0)
+        damaged = strata_mount_mark_is_damaged(s, path);
+        if (strata_mount_lives_on(s, l->rec->id)) {
+                if (c->mode == STRATA_CHECK_SWEEP) /* the next one may take it away */
+                        atomic_store(&s->rubbish, true);
+                return;
+        }
+        if (strata_check_missed(s, strata_op_begin(s, &op, l->rec->id)) < 0)
                 return;
         if (strata_check_find(s, l->place->kind, l->place->name, &id) == 0 && id == l->rec->id) {
-                if (strata_check_wants(c, STRATA_CHECK_CRASH))
+                if (damaged)
+                        (void)strata_check_wants(c, STRATA_CHECK_CRASH);
+                if (c->mode != STRATA_CHECK_LOOK)
                         r = unlinkat(dirfd, "mounted", 0) < 0 ? -errno : 0;
-                strata_check_tell(c, r, 0, path, "a crash left this mark of a mount");
+                if (damaged || r < 0)
+                        strata_check_tell(c, r, EUCLEAN, path, "this mark of a mount %s",
+                                          damaged ? "has a wrong checksum" : "that has ended can't be removed");
         }
         strata_op_end(s, &op);
 }

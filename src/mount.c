@@ -39,6 +39,8 @@ const struct strata_mount_api *strata_mount_choose(bool force_old)
  * While it stands after a kill, the last mount may live on in some process, and a volatile one was never synced.
  */
 #define MARK_MAX 128
+#define MARK_WORD 37 /* where the word begins */
+#define MARK_FAR 8   /* wrong bits: the two words are twice as many apart */
 #define MARK_OLD_MAX 46 /* bytes of the longest without a checksum, as earlier versions wrote it */
 
 /* What the mark PATH says, as text; empty for one that never reached the disk. -EUCLEAN for a damaged one. */
@@ -56,7 +58,39 @@ static int load_mark(struct strata *s, const char *path, char text[STRATA_SUMFIL
         return 0;
 }
 
-/* Of a damaged one nothing is known, so the worst is said: *SAME_BOOT is false, *WAS_VOLATILE true; and -EUCLEAN. */
+/*
+ * Of a damaged mark: which of the two words it held. They differ in more bits than this allows for, so no wrong bit
+ * makes one the other. What is further from both may be anything, and counts as the worse.
+ */
+static bool is_nearly_synced(const struct strata_buf *mark)
+{
+        static const char word[] = "synced\n";
+        unsigned wrong = 0;
+
+        if (mark->len < MARK_WORD + strlen(word))
+                return false;
+        for (size_t i = 0; i < strlen(word); i++)
+                wrong += (unsigned)__builtin_popcount((unsigned char)(mark->data[MARK_WORD + i] ^ word[i]));
+        return wrong < MARK_FAR;
+}
+
+/* What is right of the damaged mark PATH, as far as that can be told. */
+static void guess_mark(struct strata *s, const char *path, bool *same_boot, bool *was_volatile)
+{
+        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
+        size_t len = strlen(s->boot_id);
+        int r = strata_io_read_at(s->root_fd, path, MARK_MAX, &buf);
+
+        *same_boot = r == 0 && len && buf.len > len && memcmp(buf.data, s->boot_id, len) == 0;
+        *was_volatile = r < 0 || !is_nearly_synced(&buf);
+        strata_damage_note(s, path,
+                           *was_volatile ? "the checksum of this mark is wrong: whether what was written last is on "
+                                           "the disk is not known"
+                                         : "the checksum of this mark is wrong: it is that of a mount that was not "
+                                           "volatile");
+}
+
+/* -EUCLEAN for a damaged one, of which as much is told as it still says. */
 static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_volatile)
 {
         char path[STRATA_ID_PATH_MAX + 16], text[STRATA_SUMFILE_MAX];
@@ -64,13 +98,8 @@ static int read_mark(struct strata *s, uint64_t id, bool *same_boot, bool *was_v
 
         snprintf(path, sizeof(path), "layers/%" PRIu64 "/mounted", id);
         r = load_mark(s, path, text);
-        if (r == -EUCLEAN) {
-                *same_boot = false;
-                *was_volatile = true;
-                strata_damage_note(s, path,
-                                   "the checksum of this mark is wrong: whether what was written last is on "
-                                   "the disk is not known");
-        }
+        if (r == -EUCLEAN)
+                guess_mark(s, path, same_boot, was_volatile);
         if (r < 0)
                 return r;
         *same_boot = s->boot_id[0] && strncmp(text, s->boot_id, strlen(s->boot_id)) == 0;
@@ -189,6 +218,8 @@ void strata_mount_committed(struct strata *s, uint64_t id, bool ended)
 {
         if (ended || strata_mount_lives_on(s, id) == 0)
                 strata_mount_left(s, id);
+        else
+                atomic_store(&s->rubbish, true); /* the mark stays, and is to be taken away once that has ended */
 }
 
 void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
@@ -202,7 +233,8 @@ void strata_mount_left_all(struct strata *s, const uint64_t *ids, size_t n)
                 return;
         }
         for (size_t i = 0; i < n; i++)
-                strata_mount_committed(s, ids[i], false);
+                if (strata_mount_lives_on(s, ids[i]) == 0)
+                        strata_mount_left(s, ids[i]);
 }
 
 /*
@@ -240,6 +272,19 @@ int strata_mount_lives_on(struct strata *s, uint64_t id)
         if (r < 0 && r != -EUCLEAN)
                 return r == -ENOENT ? 0 : r;
         return same_boot || r < 0 ? upper_in_use(s, id) : 0;
+}
+
+int strata_mount_drop_damaged_mark(struct strata *s, uint64_t id)
+{
+        bool same_boot, was_volatile;
+        int r = read_mark(s, id, &same_boot, &was_volatile);
+
+        if (r != -EUCLEAN)
+                return r < 0 ? r : 1;
+        r = was_volatile ? 1 : upper_in_use(s, id);
+        if (r == 0)
+                strata_mount_forget_cut(s, id);
+        return r;
 }
 
 char *strata_mount_explain_life(struct strata *s, const struct strata_info *info)

@@ -96,8 +96,14 @@ int strata_mount_detach(const char *path, int flags);
 /* 1 if active snapshot ID was mounted volatile in an earlier boot, and not taken down since; 0; -errno. */
 int strata_mount_was_cut_off(struct strata *s, uint64_t id);
 
-/* True if the mark PATH, in the store, is damaged: an entry with such a one counts as cut off. */
+/* True if the mark PATH, in the store, is damaged. What is left of it tells whether its entry counts as cut off. */
 bool strata_mount_mark_is_damaged(struct strata *s, const char *path);
+
+/*
+ * Takes the damaged mark of snapshot ID away if nothing is lost with it: the mount was not volatile, and has ended. 1
+ * if it stays, -errno if that can't be told. Moves the working directory as strata_mount_attach() does.
+ */
+int strata_mount_drop_damaged_mark(struct strata *s, uint64_t id);
 
 /* 1 if it was, and its user has not said by the label that it is to be used all the same; 0; -errno. */
 int strata_mount_is_suspect(struct strata *s, uint64_t id);
@@ -133,7 +139,7 @@ void strata_mount_left(struct strata *s, uint64_t id);
 
 /*
  * To be called once an active snapshot was committed and its mount taken off: the same, but where processes are still
- * in it, it stays marked, so that strata_mount_lives_on() tells of them. With ENDED the mount is known to be gone
+ * in it, it stays marked, so that strata_mount_lives_on() tells of them, and the next start sweeps. With ENDED the mount is known to be gone
  * (mount_watch.h), without it the working directory moves as there.
  */
 void strata_mount_committed(struct strata *s, uint64_t id, bool ended);

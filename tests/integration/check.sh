@@ -138,8 +138,11 @@ damaged "a format with a wrong bit" 1 "format: a bit" flip "$STORE/format" 3 2
 damaged "a label with a wrong bit" 1 "the checksum of this label" flip "$STORE/layers/$mid/labels/key" 0 2
 damaged "a link with a wrong bit" 1 "a bit of this link" relink snapshots/mid "../layers/$mid/../$work"
 is "is mended from what is right of it" "$(id_of snapshots/mid)" "$mid"
-flip_mark() { cp "$BASE/mark" "$STORE/layers/$work/mounted" && flip "$STORE/layers/$work/mounted" 40 1; }
-damaged "a mark with a wrong bit" 4 "its checksum is wrong" flip_mark
+flip_mark() { cp "$BASE/mark" "$STORE/layers/$work/mounted" && flip "$STORE/layers/$work/mounted" "$1" 1; } # AT
+damaged "a mark with a wrong bit" 1 "mounted: its checksum is wrong; the next" flip_mark 40
+damaged "a mark with a wrong boot" 1 "mounted: its checksum is wrong; the next" flip_mark 4
+of_volatile() { echo "01234567-89ab-cdef-0123-456789abcdef volatile!xxh3: 0123456789abcdef" >"$STORE/layers/$work/mounted"; }
+damaged "a mark of a volatile mount" 4 "mounted: its checksum is wrong, so the entry counts as suspect" of_volatile
 damaged "a manifest with a wrong bit" 1 "checksum of this manifest" flip "$STORE/layers/$mid/manifest" 30 1
 like "which is kept" "$(lost)" "$mid/manifest"
 damaged "a manifest that is missing" 1 "manifest that the record speaks of is missing" rm "$STORE/layers/$mid/manifest"
@@ -155,6 +158,27 @@ stop_program
 
 # A terminal's escapes do not get through
 damaged "a name with an escape" 1 'active/\\033\[31mred' touch "$STORE/active/"$'\e[31mred'
+
+# A mount namespace of somebody's holds a copy of fs/: a commit's mark stays for it, and that is in order
+new_mount
+prepare held
+echo data >"$MNT/active/held/fs/file"
+mkdir "$BASE/copy"
+# shellcheck disable=SC2016
+spawn unshare -m --propagation private sh -c \
+    'mount --bind "$0/active/held/fs" "$1" && umount -R -l "$0" && touch "$1.ready" && exec sleep 1000' "$MNT" "$BASE/copy"
+ok "a copy in another namespace" wait_until 30 test -e "$BASE/copy.ready"
+works "committed while another namespace has its mount" rename "$MNT/active/held" "$MNT/snapshots/held"
+stop_program
+examine
+is "after a clean end: in order" "$STATUS $OUTPUT" "0 1 layers, 0 findings, 0 mended"
+unspawn "$SPAWNED"
+examine
+is "and when that namespace has ended" "$STATUS $OUTPUT" "0 1 layers, 0 findings, 0 mended"
+ok "its mark was left" test -e "$STORE"/layers/1/mounted
+start_program
+ok "and is taken away by the next start" wait_until 30 test ! -e "$STORE"/layers/1/mounted
+stop_program
 
 STATUS=0
 timeout 60 "$STRATAFS" --check "$BASE/nothing" >/dev/null 2>&1 || STATUS=$?

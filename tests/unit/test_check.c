@@ -341,18 +341,21 @@ static void a_format_with_a_wrong_bit(void **state)
         free(good);
 }
 
-/* A kill between the step of a commit and the end of its mount. */
+/* Processes were still in the mount at the end, as an ordinary one is; or a kill came before the end of a commit. */
 static void the_mark_of_a_mount_on_a_snapshot(void **state)
 {
         struct test_store *t = *state;
         uint64_t base = test_snapshot(t, "base", ""), work = test_prepare(t, STRATA_ACTIVE, "work", "");
         struct told told;
 
-        test_write(test_path(t, "layers/%" PRIu64 "/mounted", base), "x synced\n");
         test_write(test_path(t, "layers/%" PRIu64 "/mounted", work), "x synced\n");
-        run(t, STRATA_CHECK_SWEEP, &told);
-        assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", base));
-        assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", work));
+        for (int mode = STRATA_CHECK_SWEEP; mode <= STRATA_CHECK_REPAIR; mode++) {
+                test_write(test_path(t, "layers/%" PRIu64 "/mounted", base), "x synced\n");
+                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+                assert_int_equal(run(t, mode, &told).found, 0);
+                assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", base));
+                assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", work));
+        }
 }
 
 /* A power cut kept both links of a commit and lost the rename of the record: one sweep puts all of it in order. */

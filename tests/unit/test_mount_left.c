@@ -9,9 +9,11 @@
 #include "mount.h"
 #include "mount_watch.h"
 #include "util/buf.h"
+#include "util/sumfile.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -145,9 +147,11 @@ static void what_is_committed_stays_marked_while_used(void **state)
                 user = open(test_mnt(t, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
                 assert_true(user >= 0);
                 assert_int_equal(strata_mount_detach(test_mnt(t, ""), MNT_DETACH), 0);
+                atomic_store(&t->s->rubbish, false);
                 test_commit(t, "k", ended ? "n" : "m");
                 strata_mount_committed(t->s, id, false);
                 assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", id));
+                assert_true(t->s->rubbish); /* so that the next start looks whether it has ended */
                 close(user);
                 strata_mount_committed(t->s, id, ended);
                 assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
@@ -199,24 +203,77 @@ static void a_leftover_mark_of_another_boot(void **state)
         assert_false(test_exists(t, "layers/%" PRIu64 "/labels/" STRATA_MOUNT_TRUST, id));
 }
 
-/* Of a damaged mark the worst is said; an empty one is one that nobody had synced, so not of a volatile mount. */
+/* An empty mark is one that nobody had synced, so not of a volatile mount; of one that may have been anything the worst is
+ * said. */
 static void marks_that_say_nothing(void **state)
 {
         struct test_store *t = *state;
         uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
-        char *text;
+        char garbage[68] = "";
 
-        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
-        test_detach(t, 0);
-        assert_false(strata_mount_is_suspect(t->s, id));
-        text = test_read(test_path(t, "layers/%" PRIu64 "/mounted", id));
-        assert_non_null(text);
-        text[3] ^= 1;
-        test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), text);
-        assert_true(strata_mount_is_suspect(t->s, id));
-        free(text);
         test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), "");
         assert_int_equal(strata_mount_is_suspect(t->s, id), 0);
+        memset(garbage, '~', sizeof(garbage) - 1);
+        test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), garbage);
+        assert_int_equal(strata_mount_is_suspect(t->s, id), 1);
+}
+
+/* Marks are links to one file, so a wrong bit is in all of them: what was not volatile is not suspect for it. */
+static void marks_with_a_wrong_bit(void **state)
+{
+        static const char *const words[] = { "synced", "volatile" };
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        char path[48], text[128];
+
+        snprintf(path, sizeof(path), "%" PRIu64 "/mounted", id);
+        for (int is_volatile = 0; is_volatile < 2; is_volatile++) {
+                int n = snprintf(text, sizeof(text), "01234567-89ab-cdef-0123-456789abcdef %s\n", words[is_volatile]);
+                char *good;
+
+                assert_int_equal(strata_sumfile_write(t->s->layers_fd, path, 1, text, (size_t)n, false), 0);
+                assert_int_equal(strata_mount_is_suspect(t->s, id), is_volatile);
+                good = test_read(test_path(t, "layers/%s", path));
+                for (size_t bit = 0; bit < 8 * strlen(good); bit++) {
+                        char bad[128];
+
+                        strcpy(bad, good);
+                        bad[bit / 8] = (char)(bad[bit / 8] ^ (1 << bit % 8));
+                        if (!bad[bit / 8])
+                                continue; /* test_write() ends there */
+                        test_write(test_path(t, "layers/%s", path), bad);
+                        assert_int_equal(strata_mount_is_suspect(t->s, id), is_volatile);
+                }
+                free(good);
+                assert_true(log_holds(t, "that was not volatile")); /* a mark is told of once */
+        }
+}
+
+/* Of this boot, and damaged where it does not say so: as before. */
+static void a_damaged_mark_of_this_boot(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        char *text;
+        int user;
+
+        assert_int_equal(test_attach(t, STRATA_ACTIVE, "k"), 0);
+        user = open(test_mnt(t, ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(user >= 0);
+        assert_int_equal(strata_mount_detach(test_mnt(t, ""), MNT_DETACH), 0);
+        text = test_read(test_path(t, "layers/%" PRIu64 "/mounted", id));
+        for (int at = 3; at < 44; at += 36) {
+                text[at] ^= 1;
+                test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), text);
+                text[at] ^= 1;
+                assert_false(strata_mount_is_suspect(t->s, id));
+                assert_int_equal(strata_mount_lives_on(t->s, id), 1);
+                assert_int_equal(strata_mount_drop_damaged_mark(t->s, id), 1);
+        }
+        free(text);
+        close(user);
+        assert_int_equal(strata_mount_drop_damaged_mark(t->s, id), 0);
+        assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
 }
 
 /* A start makes the marks anew: those of an earlier one tell of another boot. */
@@ -254,6 +311,8 @@ int main(void)
                 TEST_BOTH_APIS(what_is_committed_stays_marked_while_used),
                 TEST_BOTH_APIS(a_leftover_mark_of_another_boot),
                 TEST_BOTH_APIS(marks_that_say_nothing),
+                TEST_BOTH_APIS(marks_with_a_wrong_bit),
+                TEST_BOTH_APIS(a_damaged_mark_of_this_boot),
                 TEST_BOTH_APIS(marks_are_of_this_run),
                 TEST_BOTH_APIS(what_is_trusted_can_be_committed),
         };
