@@ -176,111 +176,6 @@ static int check_format(struct strata *s, bool *made, char **why)
         return r < 0 ? fail(r, why, "can't read %s/format: %s", s->path, strerror(-r)) : 0;
 }
 
-/* ---- next ---- */
-
-static int format_next(uint64_t next, char *text, size_t size)
-{
-        char line[32];
-        int n = snprintf(line, sizeof(line), "%" PRIu64 "\n", next);
-
-        return snprintf(text, size, "%sxxh3: %016" PRIx64 "\n", line, (uint64_t)XXH3_64bits(line, (size_t)n));
-}
-
-int strata_store_read_next(struct strata *s, uint64_t *ret)
-{
-        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
-        int r = strata_io_read_at(s->root_fd, "next", 128, &buf);
-        char again[128], number[32];
-        unsigned long long next;
-        size_t digits;
-
-        if (r < 0)
-                return r == -EFBIG ? -EUCLEAN : r;
-        digits = buf.data ? strcspn(buf.data, "\n") : 0;
-        if (!digits || digits >= sizeof(number) || buf.data[digits] != '\n')
-                return -EUCLEAN;
-        snprintf(number, sizeof(number), "%.*s", (int)digits, buf.data);
-        if (!strata_io_parse_u64(number, &next) || next == 0)
-                return -EUCLEAN;
-        format_next(next, again, sizeof(again));
-        if (strcmp(again, buf.data) != 0 && buf.len != digits + 1) /* a number alone: from before it had a checksum */
-                return -EUCLEAN;
-        *ret = next;
-        return 0;
-}
-
-int strata_store_write_next(struct strata *s, uint64_t next)
-{
-        char text[128];
-        int n = format_next(next, text, sizeof(text));
-
-        return strata_io_replace_at(s->root_fd, "next.new", "next", text, (size_t)n, 0600, true);
-}
-
-int strata_store_highest_id(int dirfd, uint64_t *highest)
-{
-        cleanup_dir DIR *dir = NULL;
-        unsigned long long id;
-        struct dirent *de;
-        int r = strata_io_list(dirfd, ".", &dir);
-
-        if (r < 0)
-                return r;
-        while ((errno = 0, de = readdir(dir)))
-                if (strata_io_parse_u64(de->d_name, &id) && id > *highest && id < UINT64_MAX / 512)
-                        *highest = id;
-        return -errno;
-}
-
-/* A damaged number is replaced by one well above all that the store holds. */
-static int read_next_id(struct strata *s, char **why)
-{
-        uint64_t next = 1, highest = 0;
-        int r = strata_store_read_next(s, &next);
-
-        if (r == -EUCLEAN) {
-                r = strata_store_highest_id(s->layers_fd, &highest);
-                if (r == 0)
-                        r = strata_store_highest_id(s->trash_fd, &highest);
-                next = highest + STRATA_STORE_ID_BLOCK;
-                if (r == 0)
-                        r = strata_store_write_next(s, next);
-                strata_log_add(s->log, "recover", "next", NULL, EUCLEAN,
-                               "it was damaged; IDs go on from %" PRIu64 ", above all in layers/ (mended)", next);
-                s->unclean = true;
-        }
-        if (r < 0 && r != -ENOENT)
-                return fail(r, why, "can't read %s/next: %s", s->path, strerror(-r));
-        s->first_id = s->next_id = s->reserved_id = next;
-        return 0;
-}
-
-int strata_next_id(struct strata *s, uint64_t *ret)
-{
-        int r = 0;
-
-        pthread_mutex_lock(&s->ids);
-        if (s->next_id >= s->reserved_id) {
-                r = strata_store_write_next(s, s->next_id + STRATA_STORE_ID_BLOCK);
-                if (r == 0)
-                        s->reserved_id = s->next_id + STRATA_STORE_ID_BLOCK;
-        }
-        if (r == 0)
-                *ret = s->next_id++;
-        pthread_mutex_unlock(&s->ids);
-        return r;
-}
-
-uint64_t strata_least_id(struct strata *s)
-{
-        uint64_t ret;
-
-        pthread_mutex_lock(&s->ids);
-        ret = s->next_id;
-        pthread_mutex_unlock(&s->ids);
-        return ret;
-}
-
 /*
  * True where ERROR only means that the disk was made read-only while the store was served, by an administrator or by
  * the file system itself after a fault: its readers are to go on.
@@ -353,9 +248,9 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         r = open_folders(s, why);
         if (r < 0)
                 return r;
-        r = read_next_id(s, why);
+        r = strata_store_begin_ids(s);
         if (r < 0)
-                return r;
+                return fail(r, why, "can't read %s/next: %s", s->path, strerror(-r));
         if (fchmod(s->root_fd, 0700) < 0 && !is_served_still(s, errno))
                 return fail(-errno, why, "can't set the mode of %s: %s", s->path, strerror(errno));
         r = take_clean_mark(s, made);

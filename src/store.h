@@ -38,6 +38,12 @@ int strata_store_write_format(struct strata *s);
 int strata_store_read_next(struct strata *s, uint64_t *ret);
 int strata_store_write_next(struct strata *s, uint64_t next);
 
+/*
+ * Where IDs go on, at the start. A damaged number is replaced by one well above all that the store holds; so is one
+ * that is lost, but in a new store.
+ */
+int strata_store_begin_ids(struct strata *s);
+
 /* Raises *HIGHEST to the highest ID that names something in the directory DIRFD. */
 int strata_store_highest_id(int dirfd, uint64_t *highest);
 

@@ -155,6 +155,34 @@ static void a_lost_next_harms_no_layer(void **state)
         }
 }
 
+/* IDs are never given twice, also where those above all that are there were removed. */
+static void a_lost_next_is_not_that_of_a_new_store(void **state)
+{
+        struct test_store *t = *state;
+
+        for (int i = 0; i < 9; i++)
+                next(t);
+        test_snapshot(t, "base", "");
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "base").id, 10);
+        test_store_close(t);
+        assert_int_equal(unlink(test_path(t, "next")), 0);
+        test_store_open(t);
+        assert_true(t->s->unclean);
+        assert_true(next(t) >= 4096);
+        test_store_close(t);
+        /* What is being deleted had one as well. */
+        assert_int_equal(rename(test_path(t, "layers/10"), test_path(t, "trash/9000.part.0")), 0);
+        assert_int_equal(unlink(test_path(t, "snapshots/base")), 0);
+        assert_int_equal(unlink(test_path(t, "next")), 0);
+        test_store_open(t);
+        assert_true(next(t) > 9000);
+        test_store_close(t);
+        test_remove_tree(test_path(t, "trash/9000.part.0"));
+        assert_int_equal(unlink(test_path(t, "next")), 0);
+        test_store_open(t);
+        assert_int_equal(next(t), 1);
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
 
 int main(void)
@@ -166,6 +194,7 @@ int main(void)
                 STORE_TEST(no_two_threads_get_the_same_id),
                 STORE_TEST(a_damaged_next_is_mended),
                 STORE_TEST(a_lost_next_harms_no_layer),
+                STORE_TEST(a_lost_next_is_not_that_of_a_new_store),
         };
 
         return cmocka_run_group_tests_name("store_ids", tests, NULL, NULL);
