@@ -183,6 +183,8 @@ static int put_in_place(struct strata *s, int dir, const char *tmp, const char *
                 if (renameat(dir, tmp, dir, label) < 0)
                         return -errno;
         }
+        if (!sync)
+                strata_store_note_unsynced(s);
         r = sync ? strata_store_sync_dir(s, dir) : 0;
         if (r < 0 && replaced)
                 (void)renameat2(dir, tmp, dir, label, RENAME_EXCHANGE);

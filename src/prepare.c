@@ -4,6 +4,7 @@
 #include "chain.h"
 #include "link.h"
 #include "record.h"
+#include "store.h"
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
@@ -199,6 +200,7 @@ int strata_prepare(struct strata *s, enum strata_kind kind, const char *key, con
                 (void)strata_trash_layer(s, rec.id);
                 return rec.parent && is_gone(s, rec.parent, why) ? -ENOENT : r;
         }
+        strata_store_note_unsynced(s);
         *ret_id = rec.id;
         return 0;
 }

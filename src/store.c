@@ -256,6 +256,7 @@ int strata_store_open(struct strata *s, const char *path, char **why)
         r = take_clean_mark(s, made);
         if (r < 0)
                 return fail(r, why, "can't write to the store %s: %s", s->path, strerror(-r));
+        atomic_store(&s->unsynced, s->unclean); /* nor is it known what the last user left in memory */
         strata_storelock_note(s);
         return 0;
 }
@@ -298,11 +299,17 @@ static void close_fd(int *fd)
         *fd = -1;
 }
 
+/* A start that finds the mark looks at nothing, so there must be nothing that a power cut from now on could cost. */
+static bool is_settled(struct strata *s)
+{
+        return !atomic_load(&s->unsynced) || (s->config.durable && strata_store_sync(s) == 0);
+}
+
 void strata_store_close(struct strata *s, bool clean)
 {
         if (clean && s->layers_fd >= 0) {
                 /* Without the exact number the next start only skips some IDs; without the mark it only sweeps. */
-                if (strata_store_write_next(s, s->next_id) == 0)
+                if (strata_store_write_next(s, s->next_id) == 0 && is_settled(s))
                         (void)strata_io_create_at(s->root_fd, "clean", "", 0, 0600, false);
         }
         for (int kind = 0; kind < STRATA_KINDS; kind++)
@@ -315,10 +322,18 @@ void strata_store_close(struct strata *s, bool clean)
         s->path = NULL;
 }
 
+void strata_store_note_unsynced(struct strata *s)
+{
+        atomic_store(&s->unsynced, true);
+}
+
 int strata_store_sync(struct strata *s)
 {
+        bool unsynced = atomic_exchange(&s->unsynced, false); /* before: what is done meanwhile counts */
         int r = syncfs(s->root_fd) < 0 ? -errno : 0;
 
+        if (r < 0 && unsynced)
+                strata_store_note_unsynced(s);
         if (r == -EIO || r == -ENOSPC || r == -EDQUOT) /* what a write had: syncfs(2) */
                 atomic_store(s->unsynced_below, strata_least_id(s));
         return r;
@@ -326,7 +341,11 @@ int strata_store_sync(struct strata *s)
 
 int strata_store_sync_dir(struct strata *s, int fd)
 {
-        return s->config.durable && fsync(fd) < 0 ? -errno : 0;
+        if (!s->config.durable) {
+                strata_store_note_unsynced(s);
+                return 0;
+        }
+        return fsync(fd) < 0 ? -errno : 0;
 }
 
 int strata_layer_stays(struct strata *s, uint64_t id)

@@ -14,7 +14,10 @@ int strata_store_check_path(const char *path, char **why);
 /* Fills s->path, all fds, unclean. *WHY as for strata_open(). */
 int strata_store_open(struct strata *s, const char *path, char **why);
 
-/* Writes the mark of a clean end (when CLEAN) and the next ID, and closes the fds. */
+/*
+ * Writes the next ID and the mark of a clean end (when CLEAN), and closes the fds. The store is synced before if it
+ * has to be; if durability is not wanted, or that fails, there is no mark.
+ */
 void strata_store_close(struct strata *s, bool clean);
 
 /*
@@ -47,6 +50,9 @@ int strata_store_begin_ids(struct strata *s);
 /* Raises *HIGHEST to the highest ID that names something in the directory DIRFD. */
 int strata_store_highest_id(int dirfd, uint64_t *highest);
 
+/* To be called after something was done that is not synced, and that a sweep would look at. */
+void strata_store_note_unsynced(struct strata *s);
+
 /*
  * syncfs(2) of the whole store, whatever `durability` says. The kernel tells of a write that failed once, to whoever
  * syncs next, whosever data it was: so after a failure no layer that is there by then is known to be on the disk, and
@@ -54,7 +60,7 @@ int strata_store_highest_id(int dirfd, uint64_t *highest);
  */
 int strata_store_sync(struct strata *s);
 
-/* Fsyncs the directory FD, unless durability is not wanted. */
+/* Fsyncs the directory FD; or notes that something in it is unsynced, if durability is not wanted. */
 int strata_store_sync_dir(struct strata *s, int fd);
 
 #endif

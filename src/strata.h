@@ -54,6 +54,8 @@ struct strata {
 
         uint64_t run;        /* in names of files being written: tells those of this run from what others left */
         atomic_bool rubbish; /* something was left that a sweep clears: the next start is to do one */
+        /* What was done since the last strata_store_sync() may not be on the disk, and is not said to be clean. */
+        atomic_bool unsynced;
 
         /* Layers below this ID may have lost bytes: strata_store_sync(). The one of CONFIG, or else the other one. */
         atomic_uint_fast64_t *unsynced_below;

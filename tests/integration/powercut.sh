@@ -230,6 +230,27 @@ quiet_shutdowns() { # FS
 
 mended() { t grep -q 'one of the two copies in this record is damaged (mended)' "$MNT/log"; }
 
+# A start that finds the mark of a clean end looks at nothing: what was prepared before it is there
+after_a_clean_end() { # FS
+    in_store
+    start_program ''
+    prepare late base
+    t mkdir "$MNT/views/look@base"
+    works "$1: a label" rewrite "$MNT/active/late/labels/key" value
+    stop_program
+    neighbour
+    xfs_io -x -c shutdown "$DISK"
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount $1 again"
+    ok "$1: after a clean end the store is clean" test -e "$STORE/clean"
+    ok "$1: and in order" "$STRATAFS" --check "$STORE"
+    start_program ''
+    is "$1: what was prepared last is there" "$(t cat "$MNT/active/late/fs/f" "$MNT/views/look/fs/f" "$MNT/active/late/labels/key")" $'base\nbase\nvalue'
+    works "$1: it goes" rmdir "$MNT/active/late"
+    works "$1: and the view" rmdir "$MNT/views/look"
+    stop_program
+}
+
 # What takes the place of a record, or of a label, that was on the disk for long, is there as well, whatever durability says
 replacements() { # FS
     local id
@@ -288,6 +309,7 @@ for fs in ext4 xfs btrfs; do
     if [ "$fs" != btrfs ]; then # it has no shutdown
         quiet_shutdowns "$fs"
         volatile_shutdown "$fs"
+        after_a_clean_end "$fs"
         replacements "$fs"
     fi
     share=$(((CUTS + 2) / 3))

@@ -2,8 +2,10 @@
 /* store.c and strata.c: opening, making, locking and closing a store. */
 #include "testlib.h"
 
+#include "label.h"
 #include "link.h"
 #include "recover.h"
+#include "rename.h"
 #include "store.h"
 #include "util/cleanup.h"
 
@@ -233,6 +235,7 @@ static void knows_a_clean_end(void **state)
 {
         struct test_store *t = *state;
 
+        t->config.durable = t->s->config.durable = true;
         assert_false(test_exists(t, "clean"));
         test_store_reopen(t);
         assert_false(t->s->unclean);
@@ -246,6 +249,51 @@ static void knows_a_clean_end(void **state)
         test_store_reopen(t);
         assert_false(t->s->unclean);
         atomic_store(&t->s->rubbish, true);
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
+}
+
+/* A power cut after the end may cost what is in memory only, and a start that finds the mark looks at nothing. */
+static void a_clean_end_is_on_the_disk(void **state)
+{
+        struct test_store *t = *state;
+        const char *why;
+        int fd;
+
+        test_prepare(t, STRATA_ACTIVE, "a", "");
+        test_store_reopen(t);
+        assert_true(t->s->unclean); /* durability is not wanted */
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_int_equal(strata_store_sync(t->s), 0);
+        test_store_reopen(t);
+        assert_false(t->s->unclean);
+        assert_int_equal(strata_label_set(t->s, 1, "key", "value", 5), 0);
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_int_equal(strata_store_sync(t->s), 0);
+        assert_int_equal(strata_rename(t->s, STRATA_ACTIVE, "a", "b", &why), 0);
+        test_store_reopen(t);
+        assert_true(t->s->unclean);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+
+        /* Where it is, the end syncs, also what was found after a crash. */
+        t->config.durable = true;
+        t->s->config.durable = true;
+        test_store_reopen(t);
+        assert_false(t->s->unclean);
+        test_prepare(t, STRATA_ACTIVE, "c", "");
+        test_store_reopen(t);
+        assert_false(t->s->unclean);
+
+        /* If it can't, nothing is said. */
+        test_prepare(t, STRATA_ACTIVE, "d", "");
+        fd = open(t->path, O_PATH | O_CLOEXEC); /* syncfs(2) refuses it */
+        assert_true(fd >= 0);
+        assert_int_equal(dup3(fd, t->s->root_fd, O_CLOEXEC), t->s->root_fd);
+        close(fd);
+        assert_int_equal(strata_store_sync(t->s), -EBADF);
+        assert_true(t->s->unsynced);
         test_store_reopen(t);
         assert_true(t->s->unclean);
 }
@@ -269,6 +317,7 @@ static void a_sweep_that_found_something_is_followed_by_another(void **state)
         struct test_store *t = *state;
         uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
 
+        t->config.durable = true;
         test_store_crash(t);
         assert_int_equal(unlink(test_path(t, "active/k")), 0);
         assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
@@ -377,6 +426,7 @@ int main(void)
                 STORE_TEST(refuses_another_format),
                 STORE_TEST(is_used_by_one_process_at_a_time),
                 STORE_TEST(knows_a_clean_end),
+                STORE_TEST(a_clean_end_is_on_the_disk),
                 STORE_TEST(a_sweep_that_stops_counts_for_nothing),
                 STORE_TEST(a_sweep_that_found_something_is_followed_by_another),
                 STORE_TEST(what_could_not_be_looked_at_is_swept_by_the_next_start),
