@@ -258,8 +258,7 @@ static void check_copies(struct strata *s, struct strata_check *c, const struct 
 }
 
 /* Returns 1 if the layer has a link now, *RET. */
-static int check_unlinked(struct strata *s, struct strata_check *c, struct strata_record *rec,
-                          struct strata_place *ret)
+static int check_unlinked(struct strata *s, struct strata_check *c, struct strata_record *rec, struct strata_place *ret)
 {
         uint64_t before = c->repaired;
 

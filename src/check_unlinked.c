@@ -88,8 +88,8 @@ static void check_lost(struct strata *s, struct strata_check *c, const struct st
         }
         if (strata_check_wants(c, STRATA_CHECK_CRASH))
                 r = strata_check_relink(s, rec->id, &rec->now);
-        strata_check_tell(c, r, EUCLEAN, path, "%s, and its link %s/%s is lost", why,
-                          strata_kind_folder(rec->now.kind), rec->now.name);
+        strata_check_tell(c, r, EUCLEAN, path, "%s, and its link %s/%s is lost", why, strata_kind_folder(rec->now.kind),
+                          rec->now.name);
 }
 
 /* A link that leads here from a place that the record does not name. NAMES is held. */

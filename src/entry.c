@@ -92,7 +92,7 @@ int strata_entry_claims(struct strata *s, uint64_t id, enum strata_kind kind, co
         return r == -EUCLEAN ? 0 : r;
 }
 
-/* How many of the layers whose numbers TARGET holds make that CLAIM; one of them in *RET. -errno if it can't be told. */
+/* How many of the layers whose numbers TARGET holds make that CLAIM, one of them in *RET; -errno. */
 static int ask(struct strata *s, enum strata_kind kind, const char *name, const char *target, int claim, uint64_t *ret)
 {
         char text[2 * STRATA_TARGET_MAX], *rest = text, *part;

@@ -39,8 +39,8 @@ const struct strata_mount_api *strata_mount_choose(bool force_old)
  * While it stands after a kill, the last mount may live on in some process, and a volatile one was never synced.
  */
 #define MARK_MAX 128
-#define MARK_WORD 37 /* where the word begins */
-#define MARK_FAR 8   /* wrong bits: the two words are twice as many apart */
+#define MARK_WORD 37    /* where the word begins */
+#define MARK_FAR 8      /* wrong bits: the two words are twice as many apart */
 #define MARK_OLD_MAX 46 /* bytes of the longest without a checksum, as earlier versions wrote it */
 
 /* What the mark PATH says, as text; empty for one that never reached the disk. -EUCLEAN for a damaged one. */

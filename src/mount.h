@@ -139,8 +139,8 @@ void strata_mount_left(struct strata *s, uint64_t id);
 
 /*
  * To be called once an active snapshot was committed and its mount taken off: the same, but where processes are still
- * in it, it stays marked, so that strata_mount_lives_on() tells of them, and the next start sweeps. With ENDED the mount is known to be gone
- * (mount_watch.h), without it the working directory moves as there.
+ * in it, it stays marked, so that strata_mount_lives_on() tells of them, and the next start sweeps. With ENDED the
+ * mount is known to be gone (mount_watch.h), without it the working directory moves as there.
  */
 void strata_mount_committed(struct strata *s, uint64_t id, bool ended);
 

@@ -236,12 +236,9 @@ static void a_removal_explains_itself(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                STORE_TEST(a_former_name_is_no_claim),
-                STORE_TEST(a_former_key_is_no_claim),
-                STORE_TEST(two_claims_are_none),
-                STORE_TEST(a_lost_folder_is_filled_again),
-                STORE_TEST(links_outlive_lost_layers),
-                STORE_TEST(what_was_committed_is_not_deleted_for_its_link),
+                STORE_TEST(a_former_name_is_no_claim), STORE_TEST(a_former_key_is_no_claim),
+                STORE_TEST(two_claims_are_none),       STORE_TEST(a_lost_folder_is_filled_again),
+                STORE_TEST(links_outlive_lost_layers), STORE_TEST(what_was_committed_is_not_deleted_for_its_link),
                 STORE_TEST(a_removal_explains_itself),
         };
 

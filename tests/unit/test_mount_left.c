@@ -203,8 +203,8 @@ static void a_leftover_mark_of_another_boot(void **state)
         assert_false(test_exists(t, "layers/%" PRIu64 "/labels/" STRATA_MOUNT_TRUST, id));
 }
 
-/* An empty mark is one that nobody had synced, so not of a volatile mount; of one that may have been anything the worst is
- * said. */
+/* An empty mark is one that nobody had synced, so not of a volatile mount; of one that may have been anything the worst
+ * is said. */
 static void marks_that_say_nothing(void **state)
 {
         struct test_store *t = *state;

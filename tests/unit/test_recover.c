@@ -166,7 +166,8 @@ static void a_removal_cut_off_is_finished(void **state)
                 test_prepare(t, STRATA_VIEW, step ? "v2" : "v1", step ? "base2" : "base1");
                 before = test_state(t);
                 id = test_snapshot(t, "n", step ? "base2" : "base1");
-                assert_int_equal(rename(test_path(t, "snapshots/n"), test_path(t, "layers/%" PRIu64 "/removed", id)), 0);
+                assert_int_equal(rename(test_path(t, "snapshots/n"), test_path(t, "layers/%" PRIu64 "/removed", id)),
+                                 0);
                 if (step)
                         assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, base, id)), 0);
                 restart(t);
