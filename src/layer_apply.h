@@ -142,8 +142,10 @@ int strata_apply_dir_read(struct strata_apply *a, struct strata_apply_dir *d);
 /* Removes whatever NAME in D (open) is in the layer itself. */
 int strata_apply_dir_remove(struct strata_apply *a, struct strata_apply_dir *d, const char *name);
 
-/* Hides all that lies below D (open). */
-int strata_apply_dir_opaque(struct strata_apply *a, struct strata_apply_dir *d);
+/* Marks the directory FD as opaque for overlayfs. */
+int strata_apply_dir_mark(struct strata_apply *a, int fd);
+/* 1, 0, or -errno. */
+int strata_apply_dir_is_marked(struct strata_apply *a, int fd);
 
 /* 1 if something is called NAME below D (open), 0 if not, -errno if that can't be told. */
 int strata_apply_dir_lower_has(struct strata_apply_dir *d, const char *name);
@@ -155,6 +157,11 @@ struct strata_apply_dir *strata_apply_dir_find(struct strata_apply *a, struct st
 int strata_apply_dir_finish(struct strata_apply *a);
 /* Forgets all, after a failure. */
 void strata_apply_dir_drop(struct strata_apply *a);
+
+/* --- layer_apply_hide.c: what an opaque mark means --- */
+
+/* Hides all that lies below D (open). Nothing may be on the way. */
+int strata_apply_dir_opaque(struct strata_apply *a, struct strata_apply_dir *d);
 
 /* --- layer_apply_walk.c: paths --- */
 

@@ -9,7 +9,6 @@
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
-#include "util/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -232,13 +231,13 @@ static int open_lower(struct strata_apply_dir *d, const char *name, int *ret)
         return -errno;
 }
 
-static int set_opaque(struct strata_apply *a, int fd)
+int strata_apply_dir_mark(struct strata_apply *a, int fd)
 {
         return fsetxattr(fd, strata_apply_opaque_name(a), "y", 1, 0) < 0 ? -errno : 0;
 }
 
-/* 1, 0, or -errno. Another value than one byte is no mark. */
-static int is_opaque(struct strata_apply *a, int fd)
+/* Another value than one byte is no mark. */
+int strata_apply_dir_is_marked(struct strata_apply *a, int fd)
 {
         char c;
         ssize_t n = fgetxattr(fd, strata_apply_opaque_name(a), &c, 1);
@@ -255,7 +254,7 @@ static int take(struct strata_apply *a, struct strata_apply_dir *d, const char *
         int lower_fd, r = open_lower(d, name, &lower_fd);
 
         if (r == 0 && lower_fd >= 0)
-                r = is_opaque(a, fd);
+                r = strata_apply_dir_is_marked(a, fd);
         if (r < 0) {
                 strata_close(fd);
                 strata_close(lower_fd);
@@ -282,7 +281,7 @@ static int make_fresh(struct strata_apply *a, struct strata_apply_dir *d, const 
         r = open_lower(d, name, &lower_fd);
         if (hide && lower_fd >= 0) {
                 strata_close(steal_fd(&lower_fd));
-                r = set_opaque(a, fd);
+                r = strata_apply_dir_mark(a, fd);
         }
         if (r < 0) {
                 strata_close(fd);
@@ -369,63 +368,6 @@ int strata_apply_dir_remove(struct strata_apply *a, struct strata_apply_dir *d, 
         if (r == 0 && child)
                 purge(a, child);
         return r < 0 ? strata_apply_fail(a, r, name, "what an earlier entry made can't be replaced") : 0;
-}
-
-/* Nothing shows any more of what lies below TOP. */
-static void drop_lower(struct strata_apply *a, struct strata_apply_dir *top)
-{
-        struct strata_apply_dir *d, *tmp, *up;
-
-        HASH_ITER(hh, a->dirs, d, tmp) {
-                for (up = d; up && up != top; up = up->parent)
-                        ;
-                if (!up)
-                        continue;
-                d->has_lower = false;
-                strata_close(steal_fd(&d->lower_fd));
-        }
-}
-
-/* NAME lies below the root, all of which is to be hidden. */
-static int hide_in_root(struct strata_apply *a, const char *name)
-{
-        struct strata_apply_dir *child;
-        int r = strata_apply_dir_enter(a, a->root, name, &child);
-
-        if (r == 0)
-                return strata_apply_dir_opaque(a, child);
-        if (r == -ENOENT)
-                r = mknodat(a->root->fd, name, S_IFCHR, 0) < 0 ? -errno : 0;
-        return r == -ENOTDIR ? 0 : r;
-}
-
-/* Overlayfs always merges roots, marked or not: so each name gets a whiteout. What lies below stays in view, for what
- * is put in their place. */
-static int hide_root(struct strata_apply *a)
-{
-        cleanup_dir DIR *dir = NULL;
-        struct dirent *de;
-        int r = strata_io_list(a->root->lower_fd, ".", &dir);
-
-        while (r == 0 && (errno = 0, de = readdir(dir)))
-                if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
-                        r = hide_in_root(a, de->d_name);
-        return r == 0 ? -errno : r;
-}
-
-int strata_apply_dir_opaque(struct strata_apply *a, struct strata_apply_dir *d)
-{
-        int r = 0;
-
-        if (d->lower_fd < 0)
-                return 0;
-        if (d == a->root) {
-                r = hide_root(a);
-        } else {
-                r = set_opaque(a, d->fd);
-                drop_lower(a, d);
-        }
-        return r < 0 ? strata_apply_fail(a, r, strata_apply_dir_name(d), "what lies below it can't be hidden") : 0;
 }
 
 static int end_dirs(struct strata_apply *a, bool lost)

@@ -194,8 +194,8 @@ static int walk_step(struct stack *s, strata_walk_fn fn, void *data)
                 if (!is_directory(l->fd, name, type))
                         return fn(data, STRATA_WALK_FILE, l->fd, name);
                 r = fn(data, STRATA_WALK_ENTER, l->fd, name);
-                if (r < 0)
-                        return r;
+                if (r)
+                        return r < 0 ? r : 0;
                 r = stack_push(s, l->fd, name, false);
                 if (r == -EXDEV)
                         return fn(data, STRATA_WALK_LEAVE, s->levels[s->n - 1].fd, name);

@@ -19,7 +19,7 @@ enum strata_walk_event {
 
 /*
  * Called for each object as NAME below DIRFD (both borrowed for the call). Returns 0 to go on, a negative errno to
- * end the walk with it.
+ * end the walk with it; of ENTER 1 not to go into that directory, which then has no LEAVE either.
  */
 typedef int (*strata_walk_fn)(void *data, enum strata_walk_event event, int dirfd, const char *name);
 

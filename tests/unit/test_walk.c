@@ -85,6 +85,27 @@ static void visits_everything_in_order(void **state)
         assert_string_equal(v.events.data, "E d\nE e\nF f\nL e\nL d\n");
 }
 
+static int pass_over_d(struct visit *v, enum strata_walk_event event, int dirfd, const char *name)
+{
+        (void)v;
+        (void)dirfd;
+        return event == STRATA_WALK_ENTER && strcmp(name, "d") == 0;
+}
+
+static void passes_over_what_the_function_does_not_want(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_fd int dir = open_dir(t->dir);
+        cleanup_visit struct visit v = { .act = pass_over_d };
+
+        make_dir(t, "top");
+        make_dir(t, "top/e");
+        make_dir(t, "top/e/d");
+        make_dir(t, "top/e/d/f");
+        assert_int_equal(strata_walk(dir, "top", visit, &v), 0);
+        assert_string_equal(v.events.data, "E e\nE d\nL e\n");
+}
+
 static void an_empty_top_has_no_events(void **state)
 {
         struct test_store *t = *state;
@@ -432,6 +453,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 DIR_TEST(visits_everything_in_order),
+                DIR_TEST(passes_over_what_the_function_does_not_want),
                 DIR_TEST(an_empty_top_has_no_events),
                 DIR_TEST(sends_all_kinds_of_files),
                 DIR_TEST(the_top_has_to_be_a_directory),
