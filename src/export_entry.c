@@ -6,6 +6,7 @@
  */
 #include "export_entry.h"
 
+#include "export_data.h"
 #include "export_pax.h"
 #include "export_sparse.h"
 #include "util/buf.h"
@@ -17,14 +18,11 @@
 #include <archive_entry.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define READ_AT_ONCE ((size_t)256 << 10)
-#define LARGE ((off_t)1 << 20)   /* bytes from which on the kernel is told to read ahead more */
-#define ZEROES ((size_t)1 << 30) /* of address space, all of it the one page of zeroes */
-#define WHITEOUT ".wh."          /* OCI image-spec, layer.md, "Whiteouts" */
+#define LARGE ((off_t)1 << 20) /* bytes from which on the kernel is told to read ahead more */
+#define WHITEOUT ".wh."        /* OCI image-spec, layer.md, "Whiteouts" */
 #define OPAQUE ".wh..wh..opq"
 
 /* An inode with several links, and where it stands in the archive. */
@@ -45,19 +43,24 @@ struct strata_export_entries {
         struct archive *binary; /* writes other names, byte for byte */
         struct archive_entry *entry;
         struct first *firsts;
-        char *zeroes;
-        char *chunk;             /* READ_AT_ONCE bytes, for files with holes */
+        struct strata_export_data contents;
         bool encoded;            /* x->entry has xattrs whose names libarchive writes otherwise */
         struct strata_buf *held; /* what goes here instead of to the sink, or NULL */
         int error;               /* of the sink, as libarchive stands between it and us: nothing is written after it */
+        bool freeing;
 };
 
-/* Never fails for libarchive, which forgets to free a writer's buffer after that; status() tells. */
+/*
+ * Never fails for libarchive, which forgets to free a writer's buffer after that; status() tells. But at the end it
+ * does free it, and there would write all that a file broken off still lacks.
+ */
 static la_ssize_t write_out(struct archive *a, void *data, const void *bytes, size_t len)
 {
         struct strata_export_entries *x = data;
 
         (void)a;
+        if (x->freeing)
+                return -1;
         if (x->error == 0 && x->held)
                 strata_buf_add(x->held, bytes, len);
         else if (x->error == 0)
@@ -65,14 +68,9 @@ static la_ssize_t write_out(struct archive *a, void *data, const void *bytes, si
         return (la_ssize_t)len;
 }
 
-/* What libarchive's RESULT means: a warning is none here, as all it warns of is in an extended header too. */
 static int status(struct strata_export_entries *x, struct archive *a, la_ssize_t result)
 {
-        if (x->error < 0)
-                return x->error;
-        if (result >= ARCHIVE_WARN)
-                return 0;
-        return archive_errno(a) == ENOMEM ? -ENOMEM : -EIO;
+        return strata_export_data_status(&x->contents, a, result);
 }
 
 static struct archive *writer_new(struct strata_export_entries *x, const char *charset)
@@ -98,6 +96,8 @@ int strata_export_entries_new(const struct strata_export_sink *sink, const char 
         if (!x)
                 return -ENOMEM;
         x->sink = *sink;
+        x->contents.sink = &x->sink;
+        x->contents.error = &x->error;
         x->prefix = prefix;
         x->plain = writer_new(x, NULL);
         x->binary = writer_new(x, "BINARY");
@@ -120,13 +120,11 @@ void strata_export_entries_free(struct strata_export_entries *x)
                 HASH_DEL(x->firsts, first);
                 free(first);
         }
-        x->error = -ECANCELED; /* each writer would write an end now */
+        x->freeing = true; /* each writer would write an end now */
         archive_write_free(x->plain);
         archive_write_free(x->binary);
         archive_entry_free(x->entry);
-        if (x->zeroes)
-                munmap(x->zeroes, ZEROES);
-        free(x->chunk);
+        strata_export_data_free(&x->contents);
         free(x);
 }
 
@@ -277,104 +275,12 @@ static int link_to_first(struct strata_export_entries *x, const struct stat *st,
         return 0;
 }
 
-/* One read of up to LEN bytes at AT. Bytes, 0 at the end, or -errno. */
-static ssize_t read_some(int fd, void *buf, size_t len, off_t at)
-{
-        ssize_t n;
-
-        do
-                n = pread(fd, buf, len, at);
-        while (n < 0 && errno == EINTR);
-        return n < 0 ? -errno : n;
-}
-
-/* SIZE bytes of FD, straight to where they leave from. A file that was cut off meanwhile is filled up by finish(). */
-static int write_data(struct strata_export_entries *x, struct archive *a, int fd, off_t size)
-{
-        off_t at = 0; /* not that of FD, which looking for holes moves */
-
-        while (at < size) {
-                size_t want = (uint64_t)(size - at) < READ_AT_ONCE ? (size_t)(size - at) : READ_AT_ONCE, len;
-                void *to;
-                ssize_t n;
-                int r = x->sink.reserve(x->sink.data, want, &to, &len);
-
-                if (r < 0)
-                        return r;
-                n = read_some(fd, to, len, at);
-                if (n <= 0)
-                        return (int)n;
-                r = status(x, a, archive_write_data(a, to, (size_t)n));
-                if (r < 0)
-                        return r;
-                at += n;
-        }
-        return 0;
-}
-
-/* Zeroes, which libarchive counts but does not write where its map says hole. */
-static int write_hole(struct strata_export_entries *x, struct archive *a, uint64_t len)
-{
-        int r = 0;
-
-        if (!x->zeroes) {
-                void *p = mmap(NULL, ZEROES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-                if (p == MAP_FAILED)
-                        return -errno;
-                x->zeroes = p;
-        }
-        for (; len > 0 && r == 0; len -= len < ZEROES ? len : ZEROES)
-                r = status(x, a, archive_write_data(a, x->zeroes, len < ZEROES ? (size_t)len : ZEROES));
-        return r;
-}
-
-static int write_extent(struct strata_export_entries *x, struct archive *a, int fd, const struct strata_extent *e)
-{
-        uint64_t at = e->at, end = e->at + e->len;
-
-        while (at < end) {
-                ssize_t n =
-                        read_some(fd, x->chunk, end - at < READ_AT_ONCE ? (size_t)(end - at) : READ_AT_ONCE, (off_t)at);
-                int r;
-
-                if (n < 0)
-                        return (int)n;
-                if (n == 0)
-                        return write_hole(x, a, end - at); /* cut off meanwhile */
-                r = status(x, a, archive_write_data(a, x->chunk, (size_t)n));
-                if (r < 0)
-                        return r;
-                at += (uint64_t)n;
-        }
-        return 0;
-}
-
-static int write_extents(struct strata_export_entries *x, struct archive *a, int fd, const struct strata_extent *list,
-                         size_t n, uint64_t size)
-{
-        uint64_t at = 0;
-        int r = 0;
-
-        if (!x->chunk)
-                x->chunk = malloc(READ_AT_ONCE);
-        if (!x->chunk)
-                return -ENOMEM;
-        for (size_t i = 0; i < n && r == 0; i++) {
-                r = write_hole(x, a, list[i].at - at);
-                if (r == 0)
-                        r = write_extent(x, a, fd, &list[i]);
-                at = list[i].at + list[i].len;
-        }
-        return r < 0 ? r : write_hole(x, a, size - at);
-}
-
 static int write_file(struct strata_export_entries *x, int fd, const struct stat *st)
 {
         cleanup_free struct strata_extent *list = NULL;
         struct archive *a;
         size_t n = 0;
-        int sparse = strata_export_sparse(fd, st, &list, &n), r;
+        int sparse = strata_export_sparse(fd, st, &x->sink, &list, &n), r;
 
         if (sparse < 0)
                 return sparse;
@@ -387,7 +293,8 @@ static int write_file(struct strata_export_entries *x, int fd, const struct stat
                 return r;
         if (st->st_size >= LARGE)
                 (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-        r = sparse ? write_extents(x, a, fd, list, n, (uint64_t)st->st_size) : write_data(x, a, fd, st->st_size);
+        r = sparse ? strata_export_data_sparse(&x->contents, a, fd, list, n)
+                   : strata_export_data_plain(&x->contents, a, fd, (uint64_t)st->st_size);
         return r < 0 ? r : finish(x, a);
 }
 
@@ -488,6 +395,10 @@ int strata_export_entries_add(void *data, enum strata_layer_event event, const s
 {
         struct strata_export_entries *x = data;
 
+        int r = x->sink.check(x->sink.data); /* not all of them write something */
+
+        if (r < 0)
+                return r;
         if (event == STRATA_LAYER_INSIDE)
                 return add_opaque(x, e);
         if (event != STRATA_LAYER_ENTRY)

@@ -3,18 +3,10 @@
 #ifndef STRATA_EXPORT_ENTRY_H
 #define STRATA_EXPORT_ENTRY_H
 
+#include "export_sink.h"
 #include "layer_walk.h"
 
-#include <stddef.h>
-
 struct strata_export_entries;
-
-/* Where the archive goes. RESERVE gives room where file data can be read to, so that WRITE need not copy them. */
-struct strata_export_sink {
-        void *data;
-        int (*write)(void *data, const void *bytes, size_t len);
-        int (*reserve)(void *data, size_t want, void **ret, size_t *len);
-};
 
 /* PREFIX, of overlayfs' own xattrs, has to live as long. */
 int strata_export_entries_new(const struct strata_export_sink *sink, const char *prefix,

@@ -6,6 +6,7 @@
  */
 #include "export_sparse.h"
 
+#include "export_sink.h"
 #include "util/cleanup.h"
 
 #include <stdbool.h>
@@ -24,6 +25,7 @@
 #define EXTENTS_MAX 8192
 
 struct map {
+        const struct strata_export_sink *sink;
         struct strata_extent *list;
         size_t n, size;
         uint64_t gap;
@@ -81,8 +83,12 @@ static int scan(struct map *m, int fd, char *chunk, uint64_t at, uint64_t end)
 {
         while (at < end) {
                 size_t want = CHUNK - at % BLOCK;
-                ssize_t n = pread(fd, chunk, want < end - at ? want : (size_t)(end - at), (off_t)at);
+                int gone = m->sink->check(m->sink->data);
+                ssize_t n;
 
+                if (gone < 0)
+                        return gone;
+                n = pread(fd, chunk, want < end - at ? want : (size_t)(end - at), (off_t)at);
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
@@ -155,10 +161,11 @@ static bool looks_dense(int fd, uint64_t size, char *chunk)
         return true;
 }
 
-int strata_export_sparse(int fd, const struct stat *st, struct strata_extent **ret, size_t *n)
+int strata_export_sparse(int fd, const struct stat *st, const struct strata_export_sink *sink,
+                         struct strata_extent **ret, size_t *n)
 {
         cleanup_free char *chunk = NULL;
-        struct map m = { .gap = GAP };
+        struct map m = { .sink = sink, .gap = GAP };
         int r;
 
         if ((uint64_t)st->st_size < WORTH)

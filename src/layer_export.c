@@ -61,9 +61,19 @@ static int reserve_ring(void *data, size_t want, void **ret, size_t *len)
         return strata_ring_reserve(data, want, ret, len);
 }
 
+static int check_ring(void *data)
+{
+        return strata_ring_is_cancelled(data) ? -ECANCELED : 0;
+}
+
 static int make_archive(struct strata_export *x)
 {
-        const struct strata_export_sink sink = { .data = x->ring, .write = write_ring, .reserve = reserve_ring };
+        const struct strata_export_sink sink = {
+                .data = x->ring,
+                .write = write_ring,
+                .reserve = reserve_ring,
+                .check = check_ring,
+        };
         const char *prefix = strata_layer_prefix(x->s->in_userns);
         const struct strata_layer_walk walk = {
                 .top = x->top,
@@ -98,6 +108,10 @@ static void *maker_main(void *data)
 
         if (r == -EINVAL)
                 why = "a name in it begins with .wh., which a layer can't carry: rename that file";
+        else if (r == -EFBIG)
+                why = "its files have holes of more than 128 PiB before their contents: such a layer would take long "
+                      "to "
+                      "make and to read";
         else if (r == -ENOENT)
                 why = "it was removed while its layer.tar was read";
         if (r < 0 && r != -ECANCELED)

@@ -88,6 +88,16 @@ int strata_ring_reserve(struct strata_ring *r, size_t want, void **ret, size_t *
         return error;
 }
 
+bool strata_ring_is_cancelled(struct strata_ring *r)
+{
+        bool ret;
+
+        pthread_mutex_lock(&r->lock);
+        ret = r->cancelled;
+        pthread_mutex_unlock(&r->lock);
+        return ret;
+}
+
 int strata_ring_write(struct strata_ring *r, const void *data, size_t len)
 {
         while (len > 0) {

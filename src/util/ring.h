@@ -20,6 +20,9 @@ void strata_ring_free(struct strata_ring *r);
  */
 int strata_ring_reserve(struct strata_ring *r, size_t want, void **ret, size_t *len);
 
+/* True then, for a writer that has nothing to write for a while. */
+bool strata_ring_is_cancelled(struct strata_ring *r);
+
 /* Copies all of DATA; no copy is made where DATA is what strata_ring_reserve() gave. -ECANCELED likewise. */
 int strata_ring_write(struct strata_ring *r, const void *data, size_t len);
 
