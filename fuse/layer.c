@@ -22,12 +22,21 @@ static struct sfs_layer *layer_new(const struct strata_info *info, bool writing)
         l->info = *info;
         l->writing = writing;
         l->start = strata_metrics_start();
+        atomic_init(&l->refs, 1);
         pthread_mutex_init(&l->order, NULL);
         return l;
 }
 
-void sfs_layer_free(struct sfs_layer *l)
+struct sfs_layer *sfs_layer_ref(struct sfs_layer *l)
 {
+        atomic_fetch_add(&l->refs, 1);
+        return l;
+}
+
+void sfs_layer_unref(struct sfs_layer *l)
+{
+        if (atomic_fetch_sub(&l->refs, 1) > 1)
+                return;
         if (l->sfs) {
                 pthread_mutex_lock(&l->sfs->layers_lock);
                 DL_DELETE(l->sfs->layers, l);
@@ -91,7 +100,7 @@ struct sfs_layer_job *sfs_layer_open_job(fuse_req_t req, const struct strata_inf
         if (j)
                 j->fi = *fi;
         else
-                sfs_layer_free(l);
+                sfs_layer_unref(l);
         return j;
 }
 
@@ -142,7 +151,7 @@ int sfs_layer_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void drop_layer(void *object)
 {
-        sfs_layer_free(object);
+        sfs_layer_unref(object);
 }
 
 struct sfs_layer *sfs_layer_get(struct sfs *sfs, fuse_ino_t ino, uint64_t fh)

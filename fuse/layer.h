@@ -3,10 +3,12 @@
 #ifndef SFS_LAYER_H
 #define SFS_LAYER_H
 
+#include "interrupt.h"
 #include "pool.h"
 #include "sfs.h"
 #include "util/buf.h"
 
+#include <stdatomic.h>
 #include <time.h>
 
 struct strata_export;
@@ -18,6 +20,7 @@ struct strata_import;
  * is to be done but to copy memory.
  */
 struct sfs_layer {
+        atomic_uint refs; /* who has it open, and reads under way: one whose caller was killed may outlast the rest */
         struct strata_info info; /* constant */
         bool writing;            /* constant */
         struct timespec start;   /* constant; of the metrics' clock */
@@ -39,7 +42,8 @@ struct sfs_layer_job {
         struct sfs_job job; /* first */
         struct sfs *sfs;
         fuse_req_t req;
-        struct fuse_file_info fi; /* of an open */
+        struct sfs_interrupt interrupt; /* of a read */
+        struct fuse_file_info fi;       /* of an open */
         struct sfs_layer *l;
         char *data; /* read, or to be written; freed with the job */
         size_t size;
@@ -68,7 +72,8 @@ struct sfs_layer_job *sfs_layer_open_job(fuse_req_t req, const struct strata_inf
                                          bool writing, void (*run)(struct sfs_job *), void (*done)(struct sfs_job *));
 
 void sfs_layer_job_free(struct sfs_layer_job *j);
-void sfs_layer_free(struct sfs_layer *l);
+struct sfs_layer *sfs_layer_ref(struct sfs_layer *l);
+void sfs_layer_unref(struct sfs_layer *l); /* the last one frees it */
 
 /* Replies to an open, with L or with J's error. True if it was taken. */
 bool sfs_layer_reply_open(struct sfs_layer_job *j);
@@ -78,11 +83,15 @@ void sfs_layer_log(struct sfs_layer_job *j, const char *operation);
 
 /* layer_list.c: all that are open, as the program may end before they are closed. */
 
-/* Enters L, which sfs_layer_free() takes out. False for one being written once the program ends: it is to be refused.
+/* Enters L, which the last sfs_layer_unref() takes out. False for one being written once the program ends: it is to be
+ * refused.
  */
 bool sfs_layers_add(struct sfs *sfs, struct sfs_layer *l);
 
-/* Ends all that are being written: their snapshots are as before, their writers get EIO. Does not wait. */
+/*
+ * Ends all that are being written: their snapshots are as before, their writers get EIO. Reads that wait end with
+ * EINTR. Does not wait.
+ */
 void sfs_layers_stop(struct sfs *sfs);
 
 /* Frees all that are left, once nothing is asked for any more. */

@@ -16,7 +16,7 @@ bool sfs_layers_add(struct sfs *sfs, struct sfs_layer *l)
         bool ret;
 
         pthread_mutex_lock(&sfs->layers_lock);
-        ret = !l->writing || !sfs->layers_stopped;
+        ret = !l->writing || !atomic_load(&sfs->layers_stopped);
         if (ret) {
                 l->sfs = sfs;
                 DL_APPEND(sfs->layers, l);
@@ -85,7 +85,7 @@ void sfs_layers_stop(struct sfs *sfs)
         struct stop_job *j = calloc(1, sizeof(*j));
 
         pthread_mutex_lock(&sfs->layers_lock);
-        sfs->layers_stopped = true;
+        atomic_store(&sfs->layers_stopped, true);
         pthread_mutex_unlock(&sfs->layers_lock);
         if (!j)
                 return; /* the end waits for their writers, for a while */
@@ -100,6 +100,6 @@ void sfs_layers_free(struct sfs *sfs)
 
                 strata_import_free(l->in);
                 strata_export_free(l->out);
-                sfs_layer_free(l);
+                sfs_layer_unref(l);
         }
 }

@@ -42,7 +42,7 @@ static void done_free(struct sfs_job *job)
 
         if (j->req)
                 fuse_reply_err(j->req, 0);
-        sfs_layer_free(j->l);
+        sfs_layer_unref(j->l);
         sfs_layer_job_free(j);
 }
 
@@ -95,6 +95,12 @@ static int begin_anew(struct sfs_layer_job *j)
         return strata_export_new(j->sfs->store, &l->info, &l->out);
 }
 
+/* -EINTR if nobody waits any more for what J is to bring. */
+static int check_wanted(struct sfs_layer_job *j)
+{
+        return sfs_interrupt_hit(&j->interrupt) || atomic_load(&j->sfs->layers_stopped) ? -EINTR : 0;
+}
+
 /* Up to SIZE bytes into BUF, less only at the end. How many, or -errno. */
 static ssize_t read_on(struct sfs_layer_job *j, char *buf, size_t size)
 {
@@ -102,8 +108,14 @@ static ssize_t read_on(struct sfs_layer_job *j, char *buf, size_t size)
         size_t done = 0;
 
         while (done < size) {
-                ssize_t n = strata_export_read(l->out, buf + done, size - done);
+                ssize_t n;
+                int r = 0;
 
+                while (r == 0 && !strata_export_wait(l->out, size - done))
+                        r = check_wanted(j);
+                if (r < 0)
+                        return r;
+                n = strata_export_read(l->out, buf + done, size - done);
                 if (n < 0)
                         return n;
                 if (n == 0)
@@ -145,11 +157,12 @@ static void run_read(struct sfs_job *job)
         char known_diffid[65];
         uint64_t known_size;
         ssize_t n = 0;
-        int r = 0;
+        int r;
 
         pthread_mutex_lock(&l->order);
+        r = check_wanted(j);
         /* Nothing has to be made to tell that there is nothing. */
-        if (j->off > l->pos && strata_export_known(j->sfs->store, &l->info, &known_size, known_diffid) &&
+        if (r == 0 && j->off > l->pos && strata_export_known(j->sfs->store, &l->info, &known_size, known_diffid) &&
             j->off >= known_size)
                 r = 1;
         if (r == 0 && (j->off != l->pos || !l->out))
@@ -158,7 +171,7 @@ static void run_read(struct sfs_job *job)
                 n = read_on(j, j->data, j->size);
         if (r < 0)
                 n = r;
-        if (n < 0 && n != -ESPIPE)
+        if (n < 0 && n != -ESPIPE && n != -EINTR)
                 l->result = (int)n;
         pthread_mutex_unlock(&l->order);
         j->result = n < 0 ? (int)n : 0;
@@ -169,11 +182,14 @@ static void done_read(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
 
-        if (j->result < 0) {
+        if (j->result < 0 && j->result != -EINTR)
                 sfs_layer_log(j, "read");
-                fuse_reply_err(j->req, -j->result);
-        } else {
-                fuse_reply_buf(j->req, j->data, j->size);
+        sfs_layer_unref(j->l); /* not the last one, if the caller still waits: its file is open */
+        if (sfs_interrupt_end(&j->interrupt)) {
+                if (j->result < 0)
+                        fuse_reply_err(j->req, -j->result);
+                else
+                        fuse_reply_buf(j->req, j->data, j->size);
         }
         sfs_layer_job_free(j);
 }
@@ -206,8 +222,11 @@ void sfs_layer_do_read(fuse_req_t req, struct sfs_layer *l, size_t size, off_t o
                 return;
         }
         j = sfs_layer_data_job(req, l, size, off, run_read, done_read);
-        if (j)
-                sfs_pool_submit(sfs->pool, SFS_LANE_LAYER, &j->job);
+        if (!j)
+                return;
+        sfs_layer_ref(l);
+        sfs_interrupt_arm(&j->interrupt, req);
+        sfs_pool_submit(sfs->pool, SFS_LANE_LAYER, &j->job);
 }
 
 void sfs_layer_release_read(fuse_req_t req, struct sfs_layer *l)

@@ -125,7 +125,7 @@ static void done_undo(struct sfs_job *job)
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
 
         sfs_attach_release(j->sfs->attach, j->l->info.id, false);
-        sfs_layer_free(j->l);
+        sfs_layer_unref(j->l);
         sfs_layer_job_free(j);
 }
 
@@ -157,7 +157,7 @@ static void done_open(struct sfs_job *job)
         } else if (j->result < 0) {
                 if (j->ends)
                         sfs_attach_release(j->sfs->attach, j->l->info.id, j->mounted);
-                sfs_layer_free(j->l);
+                sfs_layer_unref(j->l);
                 sfs_layer_job_free(j);
         } else { /* its caller was killed */
                 undo_open(j);
@@ -359,7 +359,7 @@ static void done_release(struct sfs_job *job)
                 end_import(j);
         }
         fuse_reply_err(j->req, 0);
-        sfs_layer_free(j->l);
+        sfs_layer_unref(j->l);
         sfs_layer_job_free(j);
 }
 

@@ -252,6 +252,7 @@ static int serve(struct session *x)
         }
         atomic_store(&x->stop_sweep, true);
         sfs_verify_stop(&x->sfs);
+        atomic_store(&x->sfs.layers_stopped, true);
         pthread_mutex_lock(&x->answer_lock);
         pthread_cond_broadcast(&x->answer_cond);
         pthread_mutex_unlock(&x->answer_lock);

@@ -9,6 +9,7 @@
 
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
@@ -44,9 +45,9 @@ struct sfs {
         pthread_mutex_t adopted_lock; /* protects ADOPTED; a leaf lock */
         struct sfs_adopted *adopted;  /* open files of workers before: handle.h */
 
-        pthread_mutex_t layers_lock; /* protects the two below, and is taken before a layer's own: layer_list.c */
+        pthread_mutex_t layers_lock; /* protects the next, and is taken before a layer's own: layer_list.c */
         struct sfs_layer *layers;    /* open layer.tar */
-        bool layers_stopped;         /* no more of those that are written: the program ends */
+        atomic_bool layers_stopped;  /* no more of those that are written, and nobody is to wait: the program ends */
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
         struct sfs_move *moves;     /* names that are changing: moves.h */

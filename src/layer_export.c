@@ -27,6 +27,7 @@
 #define HASHER 1
 
 #define RING_SIZE ((size_t)4 << 20)
+#define WAIT 100 /* milliseconds */
 
 /* SIZE DIFFID: the file layers/ID/export. */
 #define KNOWN_FORMAT "%" PRIu64 " %s\n"
@@ -228,6 +229,11 @@ static void join_hasher(struct strata_export *x)
         if (x->hashing)
                 pthread_join(x->hasher, NULL);
         x->hashing = false;
+}
+
+bool strata_export_wait(struct strata_export *x, size_t len)
+{
+        return x->ended || strata_ring_wait(x->ring, READER, len, WAIT);
 }
 
 ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len)

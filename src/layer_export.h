@@ -18,6 +18,9 @@ struct strata_export;
  */
 int strata_export_new(struct strata *s, const struct strata_info *info, struct strata_export **ret);
 
+/* Waits a tenth of a second at most; true if strata_export_read() would not wait for LEN bytes then. */
+bool strata_export_wait(struct strata_export *x, size_t len);
+
 /*
  * Up to LEN next bytes; 0 at the end; -errno, and then the same again: -ENOENT if the entry is removed before all was
  * read. One thread at a time.

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define PIECE 8 /* of the ring: what is worth a switch of threads, which costs more than a small file */
 
@@ -42,16 +43,20 @@ static size_t held(const struct strata_ring *r)
 int strata_ring_new(size_t size, unsigned readers, struct strata_ring **ret)
 {
         struct strata_ring *r = malloc(sizeof(*r) + size);
+        pthread_condattr_t monotonic;
 
         if (!r)
                 return -ENOMEM;
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
         memset(r, 0, sizeof(*r));
         r->size = size;
         r->n = readers;
         pthread_mutex_init(&r->lock, NULL);
         pthread_cond_init(&r->writable, NULL);
         for (unsigned i = 0; i < STRATA_RING_READERS; i++)
-                pthread_cond_init(&r->readers[i].readable, NULL);
+                pthread_cond_init(&r->readers[i].readable, &monotonic);
+        pthread_condattr_destroy(&monotonic);
         *ret = r;
         return 0;
 }
@@ -131,11 +136,38 @@ void strata_ring_end(struct strata_ring *r, int error)
         pthread_mutex_unlock(&r->lock);
 }
 
+/* What to wait for, of WANT: a good piece, as many small ones would cost the reader a call each. */
+static size_t enough_of(const struct strata_ring *r, size_t want)
+{
+        return want < r->size / PIECE ? want : r->size / PIECE;
+}
+
+bool strata_ring_wait(struct strata_ring *r, unsigned reader, size_t want, unsigned msec)
+{
+        struct reader *me = &r->readers[reader];
+        const size_t enough = enough_of(r, want);
+        struct timespec until;
+        int error = 0;
+        bool ret;
+
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += (long)msec * 1000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_mutex_lock(&r->lock);
+        me->waits = true;
+        while (r->head - me->tail < enough && !r->ended && error == 0)
+                error = pthread_cond_timedwait(&me->readable, &r->lock, &until);
+        me->waits = false;
+        ret = r->head - me->tail >= enough || r->ended;
+        pthread_mutex_unlock(&r->lock);
+        return ret;
+}
+
 ssize_t strata_ring_peek(struct strata_ring *r, unsigned reader, size_t want, const void **ret)
 {
         struct reader *me = &r->readers[reader];
-        /* Until there is a good piece: many small ones would cost the reader a call each. */
-        const size_t enough = want < r->size / PIECE ? want : r->size / PIECE;
+        const size_t enough = enough_of(r, want);
         size_t there, at;
         int error;
 

@@ -35,6 +35,9 @@ void strata_ring_end(struct strata_ring *r, int error);
  */
 ssize_t strata_ring_peek(struct strata_ring *r, unsigned reader, size_t want, const void **ret);
 
+/* Waits likewise, MSEC milliseconds at most; true if strata_ring_peek() would not wait any more. */
+bool strata_ring_wait(struct strata_ring *r, unsigned reader, size_t want, unsigned msec);
+
 /* Without waiting: true if LEN bytes, and not the last, are there for READER, in one piece. */
 bool strata_ring_has(struct strata_ring *r, unsigned reader, size_t len, const void **ret);
 

@@ -117,6 +117,24 @@ static void an_error_comes_after_what_is_there(void **state)
         strata_ring_free(ring);
 }
 
+static void a_wait_has_an_end(void **state)
+{
+        struct strata_ring *ring;
+
+        (void)state;
+        assert_int_equal(strata_ring_new(4096, 1, &ring), 0);
+        assert_false(strata_ring_wait(ring, 0, 100, 1));
+        assert_int_equal(strata_ring_write(ring, "abc", 3), 0);
+        assert_true(strata_ring_wait(ring, 0, 3, 1));
+        assert_false(strata_ring_wait(ring, 0, 100, 1));
+        strata_ring_end(ring, 0);
+        assert_true(strata_ring_wait(ring, 0, 100, 60000));
+        assert_false(strata_ring_is_cancelled(ring));
+        strata_ring_cancel(ring);
+        assert_true(strata_ring_is_cancelled(ring));
+        strata_ring_free(ring);
+}
+
 static void what_is_there_is_told_without_waiting(void **state)
 {
         struct strata_ring *ring;
@@ -144,6 +162,7 @@ int main(void)
                 cmocka_unit_test(each_reader_gets_all_of_it),
                 cmocka_unit_test(a_reader_that_goes_ends_the_writer),
                 cmocka_unit_test(an_error_comes_after_what_is_there),
+                cmocka_unit_test(a_wait_has_an_end),
                 cmocka_unit_test(what_is_there_is_told_without_waiting),
         };
 

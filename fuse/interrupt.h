@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request that may take long, and whose caller is killed meanwhile: the kernel lets it go only once it is answered.
+ * Other signals do not count, as they would be an EINTR that nobody expects of a file; should it be killed later, the
+ * kernel does not say so again, and who works for it has to look.
+ */
+#ifndef SFS_INTERRUPT_H
+#define SFS_INTERRUPT_H
+
+#include "sfs.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum sfs_interrupt_state {
+        SFS_INTERRUPT_ARMING, /* it is being asked for: nobody but who does that may answer */
+        SFS_INTERRUPT_OWED,   /* a reply is */
+        SFS_INTERRUPT_OVER,   /* the caller has had EINTR, or is just given the reply; REQ is no more */
+};
+
+/* Part of a request's job. */
+struct sfs_interrupt {
+        fuse_req_t req;
+        pid_t caller;     /* constant; the thread, 0 if it can't be seen from here */
+        atomic_bool came; /* some signal */
+        _Atomic enum sfs_interrupt_state state;
+};
+
+/* Begins it for REQ: the caller may have been answered with EINTR when this returns, or at any time after it. */
+void sfs_interrupt_arm(struct sfs_interrupt *i, fuse_req_t req);
+
+/* Any side, from time to time: true if nobody waits for the reply any more. */
+bool sfs_interrupt_hit(struct sfs_interrupt *i);
+
+/* The outer side, before the reply: false if there was one already. Afterwards I may be freed. */
+bool sfs_interrupt_end(struct sfs_interrupt *i);
+
+#endif

@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Whoever reads layer.tar and is killed, is gone: also while the layer's maker waits for the disk, or goes through files that are larger
+# than anybody can count. Others go on meanwhile.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/helpers/b_common.sh"
+
+# killed DESC SIGNAL: the reader $HELD ends by it
+killed() {
+    kill "-$2" "$HELD"
+    ok "$1" wait_until 2 gone "$HELD"
+}
+
+# ---- the maker waits for the disk ------------------------------------------
+
+FAULTS=yes
+new_mount
+snapshot s
+tar -C "$MNT/snapshots/s/fs" -cf "$BASE/other.tar" .
+for signal in KILL TERM INT QUIT; do
+    hold_call getdents64 1 env -i --default-signal cat "$MNT/snapshots/s/layer.tar"
+    killed "a reader that gets SIG$signal ends, though nothing can be read" "$signal"
+    let_go
+    ok "… and when the disk answers the layer can be read" t cp "$MNT/snapshots/s/layer.tar" "$BASE/s.tar"
+    sleep 0.2 # as does the maker that was held
+done
+# One that handles a signal reads on; the kernel tells nothing of the second signal
+hold_call getdents64 1 bash -c "trap : USR1; read -rN 100000 <'$MNT/snapshots/s/layer.tar'"
+kill -USR1 "$HELD"
+sleep 0.3
+nok "a reader that handles a signal waits on" gone "$HELD"
+killed "… and ends when it is killed then" KILL
+prepare in
+works "an import goes on meanwhile" import "$BASE/other.tar" "$MNT/active/in/layer.tar"
+ok "and another reading" t cp "$MNT/snapshots/s/layer.tar" "$BASE/s.tar"
+let_go
+ok "afterwards it can be read" t tar tf "$MNT/snapshots/s/layer.tar"
+# Its file is somebody else's as well, who reads on behind what was asked for last
+hold_call getdents64 1 bash -c "exec 3<'$MNT/snapshots/s/layer.tar'; cat <&3 >/dev/null & echo \$! >'$BASE/first'; wait; cat <&3 >'$BASE/second'"
+wait_until 5 test -s "$BASE/first"
+kill -KILL "$(cat "$BASE/first")"
+ok "of two that read the same open file one ends" wait_until 2 gone "$(cat "$BASE/first")"
+let_go
+ok "the other one reads" wait_until 20 gone "$HELD"
+ok "… all" cmp "$BASE/second" "$MNT/snapshots/s/layer.tar"
+ok "nothing is left open" t rmdir "$MNT/snapshots/s"
+FAULTS=''
+first=$BASE
+
+# ---- more than can be counted ----------------------------------------------
+
+mkdir "$BASE/mem"
+mount -t tmpfs -o size=64m mem "$BASE/mem" || bail "no tmpfs"
+TMPDIR=$BASE/mem new_mount
+prepare huge
+truncate -s 7E "$MNT/active/huge/fs/hole" || bail "files of 7 EiB can't be made here"
+ok "a hole of 7 EiB is read at once" t cp "$MNT/active/huge/layer.tar" "$BASE/huge.tar"
+ok "… and is small" test "$(stat -c %s "$BASE/huge.tar")" -lt 20480
+prepare again
+works "it comes in again" import "$BASE/huge.tar" "$MNT/active/again/layer.tar"
+is "… as it was" "$(stat -c '%s %b' "$MNT/active/again/fs/hole")" "$((7 << 60)) 0"
+printf x >>"$MNT/active/huge/fs/hole"
+fails "with something behind it, it is refused" EFBIG read "$MNT/active/huge/layer.tar"
+like "… with a reason" "$(t tail -n 2 "$MNT/log")" 'EFBIG .*128 PiB'
+truncate -s 0 "$MNT/active/huge/fs/hole"
+truncate -s 120P "$MNT/active/huge/fs/hole"
+printf x >>"$MNT/active/huge/fs/hole"
+for i in 1 2 3 4 5; do spawn cat "$MNT/active/huge/layer.tar"; done
+HELD=$SPAWNED
+sleep 0.1
+prepare in
+works "an import goes on while five count" import "$first/other.tar" "$MNT/active/in/layer.tar"
+killed "a reader that is killed ends" KILL
+spawn cat "$MNT/active/huge/layer.tar"
+spawn cat "$MNT/active/huge/layer.tar"
+sleep 0.1
+kill -TERM "$PID"
+ok "so does the program" wait_until 2 gone "$PID"
+
+done_testing
