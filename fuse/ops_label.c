@@ -136,12 +136,7 @@ void sfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
 
 void sfs_label_touch_entry(struct sfs_label_job *l, uint64_t id)
 {
-        struct strata *s = l->sfs->store;
-        struct strata_info info;
-
-        for (int tries = 0; tries < 3; tries++)
-                if (strata_entry_info(s, id, &info) < 0 || strata_entry_touch(s, &info) != -ENOENT)
-                        break; /* -ENOENT: renamed in between */
+        strata_entry_touch_id(l->sfs->store, id);
         l->touched = id;
 }
 

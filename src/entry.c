@@ -319,6 +319,15 @@ int strata_entry_touch(struct strata *s, const struct strata_info *info)
         return r;
 }
 
+void strata_entry_touch_id(struct strata *s, uint64_t id)
+{
+        struct strata_info info;
+
+        for (int tries = 0; tries < 3; tries++)
+                if (strata_entry_info(s, id, &info) < 0 || strata_entry_touch(s, &info) != -ENOENT)
+                        break; /* -ENOENT: renamed in between */
+}
+
 int strata_entry_count(struct strata *s, enum strata_kind kind, uint64_t *ret)
 {
         cleanup_dir DIR *dir = NULL;

@@ -79,6 +79,8 @@ int strata_entry_has_children(struct strata *s, uint64_t id);
 
 /* Sets the time that `updated` and the entry's mtime show to now. */
 int strata_entry_touch(struct strata *s, const struct strata_info *info);
+/* The same of entry ID, which may be renamed meanwhile. One that can't be touched keeps its time. */
+void strata_entry_touch_id(struct strata *s, uint64_t id);
 
 /* Number of entries of KIND: a walk over its folder. */
 int strata_entry_count(struct strata *s, enum strata_kind kind, uint64_t *ret);

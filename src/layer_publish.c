@@ -8,6 +8,7 @@
 #include "layer_publish.h"
 
 #include "check_part.h"
+#include "entry.h"
 #include "label.h"
 #include "layer_import.h"
 #include "link.h"
@@ -148,6 +149,8 @@ static int put_in_place(struct strata *s, int layer_fd, const struct publication
                 restore(s, p->id, STRATA_IMPORT_LABEL_DIFFID, &former->diffid);
                 restore(s, p->id, STRATA_IMPORT_LABEL_DIGEST, &former->digest);
                 (void)exchange(layer_fd);
+        } else {
+                strata_entry_touch_id(s, p->id);
         }
         (void)drop_record(s, p->id);
         return r;
@@ -198,8 +201,10 @@ static int complete(struct strata *s, uint64_t id, const char *name)
                 r = strata_trash_part(s, layer_fd, STRATA_PUBLISH_FS_NEW, id);
         if (r == 0)
                 r = is_in_place(layer_fd, &p);
-        if (r > 0)
+        if (r > 0) {
                 r = set_labels(s, &p);
+                strata_entry_touch_id(s, id);
+        }
         /* Damaged: a power cut came with it, and left nothing to go by. Without a layer there is nothing to do. */
         if (r < 0 && r != -EUCLEAN && r != -ENOENT)
                 return r;

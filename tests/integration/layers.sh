@@ -88,9 +88,13 @@ ok "removed" t rmdir "$MNT/active/seek"
 # ---- layer.tar, written --------------------------------------------------
 
 prepare in base
+touched=$(stat -c %y "$MNT/active/in") updated=$(field updated "$MNT/active/in/info")
+sleep 0.02
 ok "cp brings it in" t cp "$BASE/child.tar" "$MNT/active/in/layer.tar"
 ok "the bytes of the archive are the label" test "$(t cat "$MNT/active/in/labels/stratafs.import.diffid")" = "sha256:$(sum "$BASE/child.tar")"
 ok "and so are those given" test "$(t cat "$MNT/active/in/labels/stratafs.import.digest")" = "sha256:$(sum "$BASE/child.tar")"
+isnt "the time of the entry is that of its labels" "$(stat -c %y "$MNT/active/in")" "$touched"
+isnt "… in info as well" "$(field updated "$MNT/active/in/info")" "$updated"
 same_tree "what came in equals what went out" "$MNT/active/in/fs" "$MNT/snapshots/child/fs"
 is "and so do its changes" "$(t cat "$MNT/active/in/changes")" "$(t cat "$MNT/snapshots/child/changes")"
 is "the next one is refused: the layer holds something" "$(import "$BASE/child.tar" in)" ENOTEMPTY

@@ -87,13 +87,32 @@ static int publish(struct test_store *t, uint64_t id)
         return strata_publish_layer(t->s, id, layer_fd, DIFFID, DIGEST, &why);
 }
 
+/* The time of the link, which is the entry's. */
+static time_t entry_time(struct test_store *t)
+{
+        struct stat st;
+
+        assert_int_equal(lstat(test_path(t, "active/k"), &st), 0);
+        return st.st_mtim.tv_sec;
+}
+
+static void set_old(struct test_store *t)
+{
+        const struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+
+        assert_int_equal(utimensat(AT_FDCWD, test_path(t, "active/k"), times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
 static void is_one_step(void **state)
 {
         struct test_store *t = *state;
         uint64_t id = begin(t);
 
+        set_old(t);
         assert_int_equal(publish(t, id), 0);
         assert_whole(t, id);
+        assert_int_not_equal(entry_time(t), 1); /* its labels are others */
+        assert_int_not_equal(test_info(t, STRATA_ACTIVE, "k").updated.tv_sec, 1);
 }
 
 /* The labels of before come back, and what somebody wrote meanwhile stays. */
@@ -103,12 +122,14 @@ static void goes_back_as_a_whole(void **state)
         uint64_t id = begin(t);
 
         assert_int_equal(strata_label_set(t->s, id, STRATA_IMPORT_LABEL_DIGEST, "mine", 4), 0);
+        set_old(t);
         test_write(test_path(t, "layers/%" PRIu64 "/fs/other", id), "written meanwhile");
         assert_int_equal(publish(t, id), -ENOTEMPTY);
         test_assert_text(test_path(t, "layers/%" PRIu64 "/fs/other", id), "written meanwhile");
         test_assert_text(test_path(t, "layers/%" PRIu64 "/fs.new/file", id), "new");
         assert_label(t, id, STRATA_IMPORT_LABEL_DIGEST, "mine\n");
         assert_label(t, id, STRATA_IMPORT_LABEL_DIFFID, NULL);
+        assert_int_equal(entry_time(t), 1);
         assert_false(test_exists(t, "import.%" PRIu64, id));
 }
 
@@ -130,8 +151,10 @@ static void a_kill_after_the_exchange(void **state)
 
         write_record(t, id, "fs.new");
         exchange(t, id);
+        set_old(t);
         test_store_crash(t);
         assert_whole(t, id);
+        assert_int_not_equal(entry_time(t), 1);
         assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
         assert_false(t->s->unclean);
 }
