@@ -101,7 +101,8 @@ static int clean_path(struct strata_apply *a, const char *raw, bool entry, char 
                 return strata_apply_fail(a, -EINVAL, raw, "an entry without a name");
         if (strlen(raw) >= PATH_MAX)
                 return strata_apply_fail(a, -EINVAL, raw, "a path of over 4,095 bytes");
-        if (raw[0] == '/')
+        /* "/" alone is what some call the root. */
+        if (raw[0] == '/' && !(entry && !raw[strspn(raw, "/")]))
                 return strata_apply_fail(a, -EINVAL, raw,
                                          "an absolute path; paths in a layer are relative to its root");
         while (*p) {

@@ -64,6 +64,27 @@ static void a_folder_may_come_after_its_files(void **state)
         assert_int_equal(stat_of(t, id, "a/before").st_mode & 07777, 0644);
 }
 
+/* By each of its names. */
+static void the_root_is_an_entry(void **state)
+{
+        static const char *const names[] = { "./", ".", "/", "///" };
+        struct test_store *t = *state;
+
+        for (unsigned i = 0; i < COUNT(names); i++) {
+                struct layer l = { 0 };
+                char name[16];
+                uint64_t id;
+
+                snprintf(name, sizeof(name), "s%u", i);
+                layer_add(&l, '5', names[i], 0711, NULL, NULL);
+                layer_add(&l, '0', "f", 0644, NULL, "x");
+                id = layer_snapshot(t, name, "", &l);
+                assert_int_equal(stat_of(t, id, "").st_mode & 07777, 0711);
+                assert_int_equal(stat_of(t, id, "").st_mtim.tv_sec, 1000000000);
+                assert_int_equal(test_count_dir(test_path(t, "layers/%" PRIu64 "/fs", id)), 1);
+        }
+}
+
 /* The root's, and that of a folder which has been closed meanwhile. */
 static void a_folder_made_on_the_way_changes_no_time(void **state)
 {
@@ -230,6 +251,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(a_folder_may_come_after_its_files),
+                TEST(the_root_is_an_entry),
                 TEST(a_folder_made_on_the_way_changes_no_time),
                 TEST(times_before_1970),
                 TEST(what_is_another_machines_stays_out),

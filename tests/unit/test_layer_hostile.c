@@ -50,6 +50,12 @@ REFUSE(dotdot, '0', "../outside/x", NULL, "\"..\"")
 REFUSE(dotdot_inside, '0', "a/../../outside/x", NULL, "\"..\"")
 REFUSE(dotdot_last, '5', "a/..", NULL, "\"..\"")
 REFUSE(absolute, '0', "/tmp/stratafs-x", NULL, "absolute")
+REFUSE(absolute_dotdot, '5', "/..", NULL, "absolute")
+REFUSE(absolute_whiteout, '0', "/.wh.x", NULL, "absolute")
+REFUSE(slash_is_a_link, '2', "/", "x", "root")
+REFUSE(slash_is_a_hard_link, '1', "//", "good", "root")
+REFUSE(slash_is_a_fifo, '6', "/", NULL, "root")
+REFUSE(hard_link_to_slash, '1', "x", "/", "absolute")
 REFUSE(hard_link_out, '1', "x", "../../../../../etc/passwd", "\"..\"")
 REFUSE(hard_link_absolute, '1', "x", "/etc/passwd", "absolute")
 REFUSE(hard_link_to_nothing, '1', "x", "no/such", "nothing is there")
@@ -333,6 +339,12 @@ int main(void)
                 TEST(dotdot_inside),
                 TEST(dotdot_last),
                 TEST(absolute),
+                TEST(absolute_dotdot),
+                TEST(absolute_whiteout),
+                TEST(slash_is_a_link),
+                TEST(slash_is_a_hard_link),
+                TEST(slash_is_a_fifo),
+                TEST(hard_link_to_slash),
                 TEST(hard_link_out),
                 TEST(hard_link_absolute),
                 TEST(hard_link_to_nothing),
