@@ -7,6 +7,7 @@
 
 #include "strata.h"
 #include "util/cleanup.h"
+#include "util/io.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -20,6 +21,7 @@
 #define WHITEOUT ".wh."
 #define WHITEOUT_META ".wh..wh." /* AUFS' own; of these only the next one means something */
 #define WHITEOUT_OPAQUE ".wh..wh..opq"
+#define WHITEOUT_LINKS ".wh..wh.plnk" /* in the root: what hard links lead to that AUFS keeps elsewhere */
 
 /* The widths that Linux gives device numbers: include/linux/kdev_t.h. */
 #define MAJOR_MAX 0xfff
@@ -123,6 +125,30 @@ static int clean_path(struct strata_apply *a, const char *raw, bool entry, char 
         }
         *out = '\0';
         return 0;
+}
+
+/* True for a file that is there only for hard links. It lies in the layer under its own name, which no other entry can
+ * have, until drop_links(). */
+static bool is_link_source(const char *path, struct archive_entry *e)
+{
+        const size_t len = strlen(WHITEOUT_LINKS);
+
+        return archive_entry_filetype(e) == AE_IFREG && !archive_entry_hardlink(e) &&
+               starts_with(path, WHITEOUT_LINKS "/") && !strchr(path + len + 1, '/') &&
+               !starts_with(path + len + 1, WHITEOUT);
+}
+
+/* Names first, so that the links' inodes have no others while the rest is on its way through the trash. */
+static int drop_links(struct strata_apply *a)
+{
+        cleanup_dir DIR *dir = NULL;
+        struct dirent *de;
+        int r = strata_io_list(a->root->fd, WHITEOUT_LINKS, &dir);
+
+        while (r == 0 && (errno = 0, de = readdir(dir)))
+                (void)unlinkat(dirfd(dir), de->d_name, 0);
+        a->root->dirty = true;
+        return r == 0 || r == -ENOENT ? strata_apply_dir_remove(a, a->root, WHITEOUT_LINKS) : r;
 }
 
 /* Looks at the folders of PATH: 1 if the entry is AUFS' own and is to be passed over. */
@@ -242,6 +268,10 @@ static int apply_entry(struct strata_apply *a, struct archive *ar, struct archiv
         char path[PATH_MAX], target[PATH_MAX], *last;
         int r = clean_path(a, archive_entry_pathname(e), true, path);
 
+        if (r == 0 && is_link_source(path, e)) {
+                a->has_links = true;
+                return apply_at(a, path, ar, e);
+        }
         if (r == 0)
                 r = check_folders(a, path);
         if (r != 0)
@@ -295,5 +325,7 @@ int strata_apply_archive(struct strata_apply *a, struct archive *ar)
         archive_entry_free(e);
         if (r == 0)
                 r = strata_apply_settle(a);
+        if (r == 0 && a->has_links)
+                r = drop_links(a);
         return r < 0 ? strata_apply_fail(a, r, NULL, NULL) : strata_apply_dir_finish(a);
 }

@@ -81,6 +81,7 @@ struct strata_apply {
         struct strata_apply_dir *last_dir; /* where LAST_PATH leads without a symbolic link, or NULL */
         struct strata_buf last_path;
         struct strata_buf xattrs; /* of the entry at hand */
+        bool has_links;           /* there are files that AUFS keeps for hard links */
         char scratch[65536 + 1];
 
         /* The makers' queue. */

@@ -199,6 +199,8 @@ static void hard_links_that_lead_nowhere(void **state)
         refuse_link(t, '0', "other", "d/sub", "folder");
         refuse_link(t, '0', ".wh.f", "f", "nothing is there");
         refuse_link(t, '0', "d/.wh.sub", "d/sub/deep", "nothing is there");
+        refuse_link(t, '0', ".wh..wh.plnk/1.2", ".wh..wh.plnk/3.4", "nothing is there");
+        refuse_link(t, '0', ".wh..wh.plnk/1.2", ".wh..wh.plnk", "folder");
 }
 
 static void a_fifo_below_is_copied_up(void **state)
@@ -227,9 +229,47 @@ static void aufs_own_is_passed_over(void **state)
 
         layer_add(&l, '5', ".wh..wh.plnk", 0755, NULL, NULL);
         layer_add(&l, '0', ".wh..wh.plnk/1.2", 0644, NULL, "x");
+        layer_add(&l, '0', ".wh..wh.plnk/.wh.x", 0644, NULL, "x");
+        layer_add(&l, '0', ".wh..wh.plnk/d/x", 0644, NULL, "x");
+        layer_add(&l, '5', ".wh..wh.plnk/e", 0755, NULL, NULL);
+        layer_add(&l, '2', ".wh..wh.plnk/l", 0777, "/", NULL);
         layer_add(&l, '0', ".wh..wh.aufs", 0644, NULL, NULL);
+        layer_add(&l, '0', "d/.wh..wh.plnk/x", 0644, NULL, NULL);
         show(t, &l);
         assert_int_equal(test_count_dir(test_mnt(t, "")), 4);
+        assert_int_equal(test_count_dir(test_path(t, "layers/2/fs")), 0);
+}
+
+/* Files that AUFS keeps aside for hard links, small and large; the folder goes, their other names stay. */
+static void aufs_hard_links_are_resolved(void **state)
+{
+        struct test_store *t = *state;
+        cleanup_free char *large = calloc(1, 300001);
+        struct layer l = { 0 };
+        struct stat a, b, root;
+
+        memset(large, 'x', 300000);
+        layer_add(&l, '5', "./", 0755, NULL, NULL);
+        layer_add(&l, '5', ".wh..wh.plnk", 0755, NULL, NULL);
+        layer_add(&l, '0', ".wh..wh.plnk/1.2", 0640, NULL, "small");
+        layer_add(&l, '0', "./.wh..wh.plnk/3.4", 0644, NULL, large);
+        layer_add(&l, '0', ".wh..wh.plnk/unused", 0644, NULL, "x");
+        layer_add(&l, '1', "one", 0644, ".wh..wh.plnk/1.2", NULL);
+        layer_add(&l, '1', "d/two", 0644, "./.wh..wh.plnk/1.2", NULL);
+        layer_add(&l, '1', "three", 0644, ".wh..wh.plnk/3.4", NULL);
+        show(t, &l);
+        test_assert_text(test_mnt(t, "one"), "small");
+        test_assert_text(test_mnt(t, "three"), large);
+        assert_int_equal(stat(test_mnt(t, "one"), &a), 0);
+        assert_int_equal(stat(test_mnt(t, "d/two"), &b), 0);
+        assert_int_equal(a.st_ino, b.st_ino);
+        assert_int_equal(a.st_nlink, 2);
+        assert_int_equal(a.st_mode & 07777, 0640);
+        assert_int_equal(stat(test_mnt(t, "three"), &b), 0);
+        assert_int_equal(b.st_nlink, 1);
+        assert_int_equal(test_count_dir(test_path(t, "layers/2/fs")), 3);
+        assert_int_equal(stat(test_mnt(t, ""), &root), 0);
+        assert_int_equal(root.st_mtim.tv_sec, 1000000000);
 }
 
 #define TEST(f)                                                                                                        \
@@ -249,6 +289,7 @@ int main(void)
                 TEST(hard_links_that_lead_nowhere),
                 TEST(a_fifo_below_is_copied_up),
                 TEST(aufs_own_is_passed_over),
+                TEST(aufs_hard_links_are_resolved),
         };
 
         return cmocka_run_group_tests_name("layer_merge", tests, test_private_mounts, NULL);
