@@ -244,7 +244,7 @@ ok "graph" strata graph "$BASE/out.svg"
 like "graph: a picture" "$(cat "$BASE/out.svg")" '<svg.*left.*</svg>'
 ok "graph: of another kind" strata graph "$BASE/out.png"
 like "graph: by its ending" "$(head -c 4 "$BASE/out.png" | tr -d '\211')" 'PNG'
-status_is "graph: of no kind" 65 graph "$BASE/out.nosuch"
+status_is "graph: of no kind" 64 graph "$BASE/out.nosuch"
 status_is "graph: nowhere" 73 graph "$BASE/nowhere/out.svg"
 
 # ---- what labels say, and push
