@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "testlib.h"
+#include "checklib.h"
 
-#include "check.h"
 #include "entry.h"
 #include "log.h"
 #include "record.h"
@@ -15,28 +14,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct told {
-        char text[8192];
-};
-
-static void note(void *data, const char *path, const char *text, int error, bool repaired)
-{
-        struct told *told = data;
-        size_t len = strlen(told->text);
-
-        (void)error;
-        snprintf(told->text + len, sizeof(told->text) - len, "%s: %s%s\n", path, text, repaired ? " (mended)" : "");
-}
-
-static struct strata_check run(struct test_store *t, enum strata_check_mode mode, struct told *told)
-{
-        struct strata_check c = { .mode = mode, .report = note, .data = told };
-
-        told->text[0] = '\0';
-        assert_int_equal(strata_check_run(t->s, &c), 0);
-        return c;
-}
 
 static void rewrite(struct test_store *t, uint64_t id, uint64_t parent, unsigned depth)
 {
@@ -63,7 +40,7 @@ static void a_store_in_order_is_clean(void **state)
         test_prepare(t, STRATA_VIEW, "nothing", "");
         before = test_state(t);
         for (int mode = 0; mode <= STRATA_CHECK_REPAIR; mode++) {
-                c = run(t, mode, &told);
+                c = check_store(t, mode, &told);
                 assert_string_equal(told.text, "");
                 assert_int_equal(c.found, 0);
                 assert_int_equal(c.layers, 5);
@@ -80,18 +57,18 @@ static void cycles_and_depths(void **state)
         struct told told;
 
         rewrite(t, base, top, 1);
-        c = run(t, STRATA_CHECK_REPAIR, &told);
+        c = check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_non_null(strstr(told.text, "the chain is a cycle"));
         assert_true(c.repaired < c.found);
         rewrite(t, base, 0, 1);
         rewrite(t, top, base, 7);
-        c = run(t, STRATA_CHECK_REPAIR, &told);
+        c = check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_non_null(strstr(told.text, "its depth is not one more"));
         assert_int_equal(c.found, 1);
         assert_int_equal(c.repaired, 0);
         rewrite(t, top, base, 2);
         rewrite(t, base, 0, 2);
-        run(t, STRATA_CHECK_REPAIR, &told);
+        check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_non_null(strstr(told.text, "it has no parent, yet its depth is 2"));
 }
 
@@ -108,13 +85,13 @@ static void what_is_nobodys_is_never_deleted(void **state)
         for (size_t i = 0; i < COUNT(places); i++)
                 test_write(test_path(t, "%s", places[i]), places[i]);
         for (int mode = STRATA_CHECK_LOOK; mode <= STRATA_CHECK_SWEEP; mode++) {
-                c = run(t, mode, &told);
+                c = check_store(t, mode, &told);
                 assert_int_equal(c.found, COUNT(places));
                 assert_int_equal(c.repaired, 0);
                 for (size_t i = 0; i < COUNT(places); i++)
                         assert_true(test_exists(t, "%s", places[i]));
         }
-        c = run(t, STRATA_CHECK_REPAIR, &told);
+        c = check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_int_equal(c.repaired, COUNT(places));
         assert_int_equal(test_count_dir(test_path(t, "lost+found")), 2 * COUNT(places));
         for (size_t i = 1; i <= COUNT(places); i++) {
@@ -128,7 +105,7 @@ static void what_is_nobodys_is_never_deleted(void **state)
                 free(text);
                 free(why);
         }
-        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
 }
 
 /* A note says where its file was, and can be shown on a terminal. */
@@ -140,7 +117,7 @@ static void a_note_is_plain_text(void **state)
         char *why;
 
         test_write(test_path(t, "layers/a\n\033b"), "");
-        assert_int_equal(run(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
+        assert_int_equal(check_store(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
         why = test_read(test_path(t, "lost+found/1.note"));
         assert_non_null(why);
         assert_int_equal(strncmp(why, want, strlen(want)), 0);
@@ -157,14 +134,14 @@ static void a_number_that_was_used(void **state)
 
         for (uint64_t wrong = id - 1; wrong <= id; wrong++) {
                 assert_int_equal(strata_store_write_next(t->s, wrong), 0);
-                c = run(t, STRATA_CHECK_LOOK, &told);
+                c = check_store(t, STRATA_CHECK_LOOK, &told);
                 assert_int_equal(c.found, 1);
                 assert_non_null(strstr(told.text, "next: it does not hold a number above all"));
         }
-        assert_int_equal(run(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
+        assert_int_equal(check_store(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
         assert_int_equal(strata_store_read_next(t->s, &next), 0);
         assert_true(next > id);
-        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
 }
 
 /* A folder can't be read: what it may hold a link to stays, and is looked at by the next start. */
@@ -177,7 +154,7 @@ static void what_cannot_be_told_is_left(void **state)
         assert_int_equal(unlink(test_path(t, "active/k")), 0);
         for (int damaged = 0; damaged < 2; damaged++) {
                 struct told told = { .text = "" };
-                struct strata_check c = { .mode = STRATA_CHECK_REPAIR, .report = note, .data = &told };
+                struct strata_check c = { .mode = STRATA_CHECK_REPAIR, .report = check_note, .data = &told };
 
                 if (damaged)
                         test_write(test_path(t, "layers/%" PRIu64 "/meta", id), "damaged\n");
@@ -222,12 +199,12 @@ static void a_link_with_a_wrong_bit(void **state)
                         assert_int_equal(id, 12);
                         assert_true(t->s->rubbish);
                 }
-                run(t, STRATA_CHECK_SWEEP, &told);
+                check_store(t, STRATA_CHECK_SWEEP, &told);
                 assert_non_null(strstr(told.text, "snapshots/top"));
                 assert_non_null(strstr(told.text, "(mended)"));
                 assert_int_equal(strata_entry_find(t->s, STRATA_COMMITTED, "top", &id), 0);
                 assert_int_equal(id, 12);
-                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+                assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
         }
 }
 
@@ -261,21 +238,21 @@ static void a_record_with_a_wrong_bit(void **state)
                 char *text;
 
                 flip_record(t, top, good, bit, false);
-                run(t, STRATA_CHECK_SWEEP, &told);
+                check_store(t, STRATA_CHECK_SWEEP, &told);
                 assert_string_equal(told.text,
                                     "layers/2/meta: one of the two copies in this record is damaged (mended)\n");
                 text = test_read(test_path(t, "layers/%" PRIu64 "/meta", top));
                 assert_string_equal(text, good);
                 free(text);
                 flip_record(t, top, good, bit, true);
-                run(t, STRATA_CHECK_SWEEP, &told);
+                check_store(t, STRATA_CHECK_SWEEP, &told);
                 assert_non_null(strstr(told.text, "the record of layer 2 is damaged"));
                 assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "base", &info), 0);
-                run(t, STRATA_CHECK_REPAIR, &told);
+                check_store(t, STRATA_CHECK_REPAIR, &told);
                 assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "top", &info), 0);
                 assert_int_equal(info.parent, base);
                 assert_int_equal(info.depth, 2);
-                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+                assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
                 test_write(test_path(t, "layers/%" PRIu64 "/meta", top), good);
         }
         free(good);
@@ -308,11 +285,11 @@ static void a_record_that_two_parents_claim(void **state)
         test_write(test_path(t, "layers/%" PRIu64 "/meta", top), "damaged\n");
         assert_int_equal(mkdir(test_path(t, "layers/%" PRIu64 "/children", two), 0700), 0);
         test_write(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, two, top), "");
-        run(t, STRATA_CHECK_REPAIR, &told);
+        check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_non_null(strstr(told.text, "the record of layer 3 is damaged"));
         assert_null(strstr(told.text, "(mended)"));
         assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/children/%" PRIu64, two, top)), 0);
-        run(t, STRATA_CHECK_REPAIR, &told);
+        check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_int_equal(strata_entry_get(t->s, STRATA_COMMITTED, "top", &info), 0);
         assert_int_equal(info.parent, one);
 }
@@ -351,8 +328,8 @@ static void the_mark_of_a_mount_on_a_snapshot(void **state)
         test_write(test_path(t, "layers/%" PRIu64 "/mounted", work), "x synced\n");
         for (int mode = STRATA_CHECK_SWEEP; mode <= STRATA_CHECK_REPAIR; mode++) {
                 test_write(test_path(t, "layers/%" PRIu64 "/mounted", base), "x synced\n");
-                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
-                assert_int_equal(run(t, mode, &told).found, 0);
+                assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
+                assert_int_equal(check_store(t, mode, &told).found, 0);
                 assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", base));
                 assert_true(test_exists(t, "layers/%" PRIu64 "/mounted", work));
         }
@@ -374,12 +351,12 @@ static void both_links_of_a_commit(void **state)
         snprintf(target, sizeof(target), "../layers/%" PRIu64, id);
         assert_int_equal(symlink(target, test_path(t, "snapshots/done")), 0);
         test_write(test_path(t, "layers/%" PRIu64 "/mounted", id), "x synced\n");
-        run(t, STRATA_CHECK_SWEEP, &told);
+        check_store(t, STRATA_CHECK_SWEEP, &told);
         assert_false(test_exists(t, "active/work"));
         assert_false(test_exists(t, "layers/%" PRIu64 "/meta.new", id));
         assert_false(test_exists(t, "layers/%" PRIu64 "/mounted", id));
         assert_int_equal(test_info(t, STRATA_COMMITTED, "done").id, id);
-        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
 }
 
 /* A power cut kept the links of active snapshots and lost their records, which nobody had synced. */
@@ -394,13 +371,13 @@ static void records_that_never_reached_the_disk(void **state)
         test_store_crash(t);
         test_write(test_path(t, "layers/%" PRIu64 "/meta", work), "");
         assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", look)), 0);
-        run(t, STRATA_CHECK_SWEEP, &told);
+        check_store(t, STRATA_CHECK_SWEEP, &told);
         assert_int_equal(test_info(t, STRATA_ACTIVE, "work").parent, base);
         assert_int_equal(test_info(t, STRATA_VIEW, "look").parent, base);
-        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
         /* A snapshot was synced whole: there it is damage. */
         test_write(test_path(t, "layers/%" PRIu64 "/meta", base), "");
-        run(t, STRATA_CHECK_SWEEP, &told);
+        check_store(t, STRATA_CHECK_SWEEP, &told);
         assert_non_null(strstr(told.text, "the record of layer 1 is damaged"));
         assert_null(strstr(told.text, "(mended)"));
 }
@@ -419,18 +396,18 @@ static void what_others_stand_on_is_never_deleted(void **state)
         test_write(test_path(t, "layers/%" PRIu64 "/fs/file", base), "kept");
         strcpy(link, test_path(t, "snapshots/base"));
         assert_int_equal(unlink(link), 0);
-        c = run(t, STRATA_CHECK_SWEEP, &told);
+        c = check_store(t, STRATA_CHECK_SWEEP, &told);
         assert_non_null(strstr(told.text, "its link snapshots/base is lost (mended)"));
         assert_int_equal(c.found, c.repaired);
         assert_int_equal(test_info(t, STRATA_COMMITTED, "base").id, base);
-        assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+        assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
 
         /* its place is taken */
         test_snapshot(t, "other", "");
         assert_int_equal(unlink(link), 0);
         test_rename_by_hand(t, STRATA_COMMITTED, test_info(t, STRATA_COMMITTED, "other").id, "other", "base");
         before = test_state(t);
-        c = run(t, STRATA_CHECK_REPAIR, &told);
+        c = check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_non_null(strstr(told.text, "something else is called snapshots/base"));
         assert_int_equal(c.repaired, 0);
         test_assert_state(t, before);
@@ -438,7 +415,7 @@ static void what_others_stand_on_is_never_deleted(void **state)
         /* its record is lost as well */
         assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", base)), 0);
         for (int mode = STRATA_CHECK_LOOK; mode <= STRATA_CHECK_REPAIR; mode++) {
-                run(t, mode, &told);
+                check_store(t, mode, &told);
                 assert_non_null(strstr(told.text, "its record and its link are lost, but other layers stand on it"));
                 test_assert_text(test_path(t, "layers/%" PRIu64 "/fs/file", base), "kept");
         }
@@ -453,9 +430,9 @@ static void files_without_a_record_are_kept(void **state)
         test_write(test_path(t, "layers/%" PRIu64 "/fs/file", id), "kept");
         assert_int_equal(unlink(test_path(t, "layers/%" PRIu64 "/meta", id)), 0);
         assert_int_equal(unlink(test_path(t, "snapshots/lost")), 0);
-        run(t, STRATA_CHECK_SWEEP, &told);
+        check_store(t, STRATA_CHECK_SWEEP, &told);
         test_assert_text(test_path(t, "layers/%" PRIu64 "/fs/file", id), "kept");
-        run(t, STRATA_CHECK_REPAIR, &told);
+        check_store(t, STRATA_CHECK_REPAIR, &told);
         assert_non_null(strstr(told.text, "but it holds files"));
         test_assert_text(test_path(t, "lost+found/1/fs/file"), "kept");
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_unlinked.c and entry.c: links that are damaged or lost, and what they led to. */
-#include "testlib.h"
+#include "checklib.h"
 
-#include "check.h"
 #include "entry.h"
 #include "log.h"
 #include "recover.h"
@@ -17,28 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct told {
-        char text[8192];
-};
-
-static void note(void *data, const char *path, const char *text, int error, bool repaired)
-{
-        struct told *told = data;
-        size_t len = strlen(told->text);
-
-        (void)error;
-        snprintf(told->text + len, sizeof(told->text) - len, "%s: %s%s\n", path, text, repaired ? " (mended)" : "");
-}
-
-static struct strata_check run(struct test_store *t, enum strata_check_mode mode, struct told *told)
-{
-        struct strata_check c = { .mode = mode, .report = note, .data = told };
-
-        told->text[0] = '\0';
-        assert_int_equal(strata_check_run(t->s, &c), 0);
-        return c;
-}
 
 static void relink(struct test_store *t, const char *link, const char *target)
 {
@@ -90,7 +67,7 @@ static void a_former_name_is_no_claim(void **state)
                 assert_int_equal(test_info(t, STRATA_COMMITTED, "latest").id, 3);
                 assert_int_equal(test_info(t, STRATA_COMMITTED, "old").id, 1);
                 test_assert_text(test_path(t, "layers/3/fs/file"), "precious");
-                assert_int_equal(run(t, STRATA_CHECK_REPAIR, &told).found, 0);
+                assert_int_equal(check_store(t, STRATA_CHECK_REPAIR, &told).found, 0);
         }
 }
 
@@ -143,7 +120,7 @@ static void a_lost_folder_is_filled_again(void **state)
         test_prepare(t, STRATA_VIEW, "look", "base");
         for (int kind = 0; kind < STRATA_KINDS; kind++) {
                 const char *folder = strata_kind_folder(kind);
-                struct strata_check c = { .mode = STRATA_CHECK_REPAIR, .report = note, .data = &told };
+                struct strata_check c = { .mode = STRATA_CHECK_REPAIR, .report = check_note, .data = &told };
                 struct strata *s;
                 bool live;
                 char *why;
@@ -163,7 +140,7 @@ static void a_lost_folder_is_filled_again(void **state)
                 assert_int_equal(test_info(t, STRATA_ACTIVE, "work").id, 4);
                 assert_int_equal(test_info(t, STRATA_VIEW, "look").id, 5);
                 test_assert_text(test_path(t, "layers/2/fs/file"), "kept");
-                assert_int_equal(run(t, STRATA_CHECK_LOOK, &told).found, 0);
+                assert_int_equal(check_store(t, STRATA_CHECK_LOOK, &told).found, 0);
         }
 }
 
@@ -198,7 +175,7 @@ static void what_was_committed_is_not_deleted_for_its_link(void **state)
         strcpy(link, test_path(t, "snapshots/kept"));
         for (int mode = STRATA_CHECK_SWEEP; mode <= STRATA_CHECK_REPAIR; mode++) {
                 assert_int_equal(unlink(link), 0);
-                run(t, mode, &told);
+                check_store(t, mode, &told);
                 assert_string_equal(told.text, "layers/1: it was committed, and not removed, and its link "
                                                "snapshots/kept is lost (mended)\n");
                 assert_int_equal(test_info(t, STRATA_COMMITTED, "kept").id, 1);
@@ -207,7 +184,7 @@ static void what_was_committed_is_not_deleted_for_its_link(void **state)
         assert_int_equal(unlink(link), 0);
         test_snapshot(t, "kept", "");
         for (int mode = STRATA_CHECK_SWEEP; mode <= STRATA_CHECK_REPAIR; mode++) {
-                run(t, mode, &told);
+                check_store(t, mode, &told);
                 assert_non_null(strstr(told.text, "something else is called snapshots/kept"));
                 test_assert_text(test_path(t, "layers/1/fs/file"), "kept");
         }
@@ -226,7 +203,7 @@ static void a_removal_explains_itself(void **state)
         /* A power cut that brings the link back as well. */
         test_snapshot(t, "again", "");
         assert_int_equal(symlink("../layers/2/../2", test_path(t, "layers/2/removed")), 0);
-        assert_int_equal(run(t, STRATA_CHECK_SWEEP, &told).repaired, 1);
+        assert_int_equal(check_store(t, STRATA_CHECK_SWEEP, &told).repaired, 1);
         assert_int_equal(test_info(t, STRATA_COMMITTED, "again").id, 2);
         assert_false(test_exists(t, "layers/2/removed"));
 }
