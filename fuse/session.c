@@ -404,10 +404,28 @@ static void log_start(struct session *x)
         sfs_lastwords_tell(x->sfs.store);
 }
 
-/* What libfuse has mounted; of a mount that is covered only the connection ends, when the session is destroyed. */
+/*
+ * Ends the connection. libfuse takes a descriptor with an error for that of a mount that is gone, and unmounts nothing:
+ * lib/mount.c, fuse_kern_unmount(). A pipe without a reader has one.
+ */
+static bool break_connection(struct fuse_session *se)
+{
+        int fds[2];
+
+        bool ret;
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return false;
+        ret = dup2(fds[1], fuse_session_fd(se)) >= 0;
+        close(fds[0]);
+        close(fds[1]);
+        return ret;
+}
+
+/* What libfuse has mounted; of a mount that is covered only the connection ends. */
 static void unmount_session(struct session *x)
 {
-        if (!is_covered(x))
+        if (!is_covered(x) || break_connection(x->sfs.se))
                 fuse_session_unmount(x->sfs.se);
 }
 
