@@ -156,14 +156,11 @@ static bool is_stratafs(const char *text, int id)
         return false;
 }
 
-bool strata_busy_is_mounted(dev_t dev)
+static bool has_device(const char *text, dev_t dev)
 {
-        cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
         struct mount_line m;
 
-        if (strata_io_read_at(AT_FDCWD, "/proc/self/mountinfo", 64 << 20, &text) < 0)
-                return false;
-        for (const char *line = text.data; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
+        for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
                 if (parse_mount_line(line, &m) && makedev(m.major, m.minor) == dev)
                         return true;
         return false;
@@ -239,6 +236,24 @@ unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf)
                 strata_close(proc);
         }
         return found;
+}
+
+bool strata_busy_is_mounted(dev_t dev)
+{
+        cleanup_dir DIR *dir = opendir("/proc");
+        struct namespaces all = { 0 };
+        bool ret = false;
+        int proc;
+
+        while (dir && !ret && next_process(dir, &proc)) {
+                cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
+                bool fresh;
+
+                look_at_namespace(&all, proc, &fresh);
+                ret = fresh && strata_io_read_at(proc, "mountinfo", 64 << 20, &text) == 0 && has_device(text.data, dev);
+                strata_close(proc);
+        }
+        return ret;
 }
 
 #define UPPERS_MAX 16 /* overlays with one upper directory; the kernel warns of more than one */

@@ -22,7 +22,7 @@ unsigned strata_busy_processes(dev_t dev, bool writers, struct strata_buf *buf);
  */
 unsigned strata_busy_elsewhere(dev_t dev, struct strata_buf *buf);
 
-/* True if DEV is mounted anywhere in our mount namespace. */
+/* True if DEV is mounted anywhere, in any mount namespace that a process lives in. */
 bool strata_busy_is_mounted(dev_t dev);
 
 /*

@@ -240,6 +240,20 @@ static void other_mount_namespaces(void **state)
         release(pid);
 }
 
+/* Here, there alone, nowhere though somebody is inside. */
+static void mounted_in_any_namespace(void **state)
+{
+        pid_t there = hold(other_namespace), inside = hold(work_there);
+
+        (void)state;
+        assert_true(strata_busy_is_mounted(device));
+        assert_int_equal(umount2(place, MNT_DETACH), 0);
+        assert_true(strata_busy_is_mounted(device));
+        release(there);
+        assert_false(strata_busy_is_mounted(device));
+        release(inside);
+}
+
 #define BUSY_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -251,6 +265,7 @@ int main(void)
                 BUSY_TEST(names_some_and_counts_all),
                 BUSY_TEST(a_bind_mount_elsewhere),
                 BUSY_TEST(other_mount_namespaces),
+                BUSY_TEST(mounted_in_any_namespace),
         };
 
         return cmocka_run_group_tests_name("busy", tests, test_private_mounts, NULL);
