@@ -219,9 +219,12 @@ static int check_left(struct sfs_change *c)
 /* What is not mounted at its fs/. With children the engine refuses, with the reason. */
 static int apply_bare(struct sfs_change *c)
 {
-        int r = has_children(c) ? 0 : check_others(c);
+        int r;
 
-        if (r == 0 && !has_children(c))
+        if (has_children(c))
+                return apply(c);
+        r = check_others(c);
+        if (r == 0)
                 r = check_left(c);
         return r < 0 ? r : apply(c);
 }
