@@ -28,7 +28,7 @@ struct side {
         unsigned trashed, deleted; /* ids below are in trash, are gone; under lock */
 };
 
-enum { PREPARE, COMMIT, REMOVE, REMOVE_ALL, PAIR, N_PHASES };
+enum { PREPARE, COMMIT, REMOVE, REMOVE_ALL, PAIR, LIFE, LIFE_ALL, N_PHASES };
 
 static void check(int r, const char *what, const char *path)
 {
@@ -256,7 +256,9 @@ static void both_batches(struct side sides[2], unsigned phase, unsigned rep, uns
  */
 void bench_verbs(int argc, char **argv)
 {
-        static const char *const labels[] = { "prepare", "commit", "remove", "remove, all gone", "prepare+commit" };
+        static const char *const labels[] = { "prepare",           "commit",         "remove",
+                                              "remove, all gone",  "prepare+commit", "prepare+commit+remove",
+                                              "the same, all gone" };
         unsigned reps = bench_number(argv[3], BENCH_MAX_REPS - 1), batch = bench_number(argv[4], 100000);
         struct target t = { .low = strtod(argv[5], NULL) };
         static struct series series[N_PHASES];
@@ -284,6 +286,10 @@ void bench_verbs(int argc, char **argv)
                         continue;
                 series_add(&series[REMOVE], remove[0], remove[1]);
                 series_add(&series[REMOVE_ALL], all[0], all[1]);
+                series_add(&series[LIFE], series[PAIR].ours[rep - 1] + remove[0],
+                           series[PAIR].other[rep - 1] + remove[1]);
+                series_add(&series[LIFE_ALL], series[PAIR].ours[rep - 1] + all[0],
+                           series[PAIR].other[rep - 1] + all[1]);
         }
         for (unsigned phase = 0; phase < N_PHASES; phase++)
                 row_rates(labels[phase], &series[phase], batch, t);
