@@ -2,17 +2,21 @@
 /* The texts of the control tree: made whole at open, and read from there. */
 #include "ctl.h"
 #include "handle.h"
+#include "interrupt.h"
 #include "layer.h"
 #include "log.h"
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
+#include "util/wanted.h"
 #include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ASK_EACH 64 /* files of a walk: to ask may take as long as to look at some of them */
 
 /* ---- texts ---- */
 
@@ -21,6 +25,8 @@ struct text_job {
         struct sfs *sfs;
         fuse_req_t req;
         struct fuse_file_info fi;
+        struct sfs_interrupt interrupt; /* armed for those that go to the pool */
+        unsigned asked;                 /* how often is_wanted() was */
         const struct sfs_ctl *ctl;
         bool in_entry;
         struct strata_info info;
@@ -28,16 +34,36 @@ struct text_job {
         int result;
 };
 
+static bool is_wanted(void *data)
+{
+        struct text_job *t = data;
+
+        if (t->asked++ % ASK_EACH)
+                return true;
+        return !sfs_interrupt_hit(&t->interrupt) && !atomic_load(&t->sfs->layers_stopped);
+}
+
+static void make_text(struct text_job *t)
+{
+        t->result = t->ctl->show(t->sfs, t->in_entry ? &t->info : NULL, &t->handle->text);
+}
+
 static void run_text(struct sfs_job *job)
 {
         struct text_job *t = (struct text_job *)job;
 
-        t->result = t->ctl->show(t->sfs, t->in_entry ? &t->info : NULL, &t->handle->text);
+        if (!is_wanted(t)) { /* it waited for the lane */
+                t->result = -EINTR;
+                return;
+        }
+        strata_wanted_ask(is_wanted, t);
+        make_text(t);
+        strata_wanted_ask(NULL, NULL);
 }
 
-static void done_text(struct sfs_job *job)
+/* Owns T. */
+static void give_text(struct text_job *t)
 {
-        struct text_job *t = (struct text_job *)job;
         char path[SFS_PATH_MAX];
 
         if (t->result < 0) {
@@ -50,6 +76,18 @@ static void done_text(struct sfs_job *job)
         } else {
                 sfs_handle_reply(t->req, t->handle, &t->fi);
         }
+        free(t);
+}
+
+static void done_text(struct sfs_job *job)
+{
+        struct text_job *t = (struct text_job *)job;
+
+        if (sfs_interrupt_end(&t->interrupt)) {
+                give_text(t);
+                return;
+        }
+        sfs_handle_free(t->handle);
         free(t);
 }
 
@@ -77,10 +115,11 @@ static int open_text(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 return r;
         }
         if (sfs_ctl_is_slow(sfs, t->ctl, t->in_entry ? &t->info : NULL)) {
+                sfs_interrupt_arm(&t->interrupt, req);
                 sfs_pool_submit(sfs->pool, t->ctl->cost == SFS_COST_WALK ? SFS_LANE_READ : SFS_LANE_WALK, &t->job);
         } else {
-                run_text(&t->job);
-                done_text(&t->job);
+                make_text(t);
+                give_text(t);
         }
         return 0;
 }

@@ -7,6 +7,7 @@
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/sumfile.h"
+#include "util/wanted.h"
 #include "xattrs.h"
 
 #include <fcntl.h>
@@ -74,6 +75,8 @@ static int look(void *data, enum strata_layer_event event, const struct strata_l
         struct stat st;
         int r;
 
+        if (!strata_wanted())
+                return -EINTR;
         if (event == STRATA_LAYER_INSIDE)
                 return 0;
         if (event == STRATA_LAYER_GONE)

@@ -15,7 +15,7 @@
  * view changes nothing. An active snapshot may be written meanwhile: what vanishes is passed over.
  *
  * Moves the working directory as strata_mount_attach() does. Errors as of strata_mount_open_lower(), and of reading;
- * -ENOENT if it is removed meanwhile; -EFBIG if the text grew over 512 MiB.
+ * -ENOENT if it is removed meanwhile; -EFBIG if the text grew over 512 MiB; -EINTR as of util/wanted.h.
  */
 int strata_changes_get(struct strata *s, const struct strata_info *info, struct strata_buf *buf);
 

@@ -8,6 +8,7 @@
 #include "util/hash.h"
 #include "util/io.h"
 #include "util/walk.h"
+#include "util/wanted.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +58,8 @@ static int count_one(void *data, enum strata_walk_event event, int dirfd, const 
 {
         struct stat st;
 
+        if (!strata_wanted())
+                return -EINTR;
         if (event == STRATA_WALK_LEAVE)
                 return 0;
         if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)

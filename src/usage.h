@@ -12,7 +12,7 @@ struct strata_usage {
 
 /*
  * Counts by a walk over the layer; of a committed snapshot once, after that it is kept in layers/ID/usage. A view takes
- * nothing. -ENOENT if it is removed meanwhile.
+ * nothing. -ENOENT if it is removed meanwhile; -EINTR as of util/wanted.h.
  */
 int strata_usage_get(struct strata *s, const struct strata_info *info, struct strata_usage *ret);
 

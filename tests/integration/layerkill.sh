@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Whoever reads layer.tar and is killed, is gone: also while the layer's maker waits for the disk, or goes through files that are larger
-# than anybody can count. Others go on meanwhile.
+# than anybody can count. Others go on meanwhile. The same of the texts that take a walk over a layer.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 
@@ -45,6 +45,20 @@ let_go
 ok "the other one reads" wait_until 20 gone "$HELD"
 ok "… all" cmp "$BASE/second" "$MNT/snapshots/s/layer.tar"
 ok "nothing is left open" t rmdir "$MNT/snapshots/s"
+
+# ---- texts -----------------------------------------------------------------
+
+snapshot s.read
+for file in changes usage info; do
+    prepare "$file"
+    (cd "$MNT/active/$file/fs" && mkdir d && touch d/f{1..300})
+    commit "$file"
+    hold_call getdents64 1 cat "$MNT/snapshots/$file/$file"
+    killed "a reader of $file that is killed ends, though the disk does not answer" KILL
+    ok "… others read on" t cp "$MNT/snapshots/s.read/changes" "$BASE/text"
+    let_go
+    ok "… and when it does the text can be read" t cp "$MNT/snapshots/$file/$file" "$BASE/text"
+done
 FAULTS=''
 first=$BASE
 
