@@ -2,6 +2,7 @@
 #include "interrupt.h"
 
 #include "util/cleanup.h"
+#include "util/wanted.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ASK_EACH 64 /* steps of what takes long: to ask may take longer than some of them */
 
 #define BIT(signal) (UINT64_C(1) << ((signal)-1))
 
@@ -68,6 +71,7 @@ static void interrupted(fuse_req_t req, void *data)
 void sfs_interrupt_arm(struct sfs_interrupt *i, fuse_req_t req)
 {
         i->req = req;
+        i->sfs = sfs_of(req);
         i->caller = fuse_req_ctx(req)->pid;
         fuse_req_interrupt_func(req, interrupted, i);
         atomic_store(&i->state, SFS_INTERRUPT_OWED);
@@ -86,4 +90,19 @@ bool sfs_interrupt_end(struct sfs_interrupt *i)
                 return false;
         fuse_req_interrupt_func(i->req, NULL, NULL); /* waits for one that is just coming */
         return true;
+}
+
+static bool is_wanted(void *data)
+{
+        struct sfs_interrupt *i = data;
+
+        if (i->asked++ % ASK_EACH)
+                return true;
+        return !sfs_interrupt_hit(i) && !atomic_load(&i->sfs->layers_stopped);
+}
+
+bool sfs_interrupt_work(struct sfs_interrupt *i)
+{
+        strata_wanted_ask(i ? is_wanted : NULL, i);
+        return strata_wanted();
 }

@@ -22,9 +22,11 @@ enum sfs_interrupt_state {
 /* Part of a request's job. */
 struct sfs_interrupt {
         fuse_req_t req;
+        struct sfs *sfs; /* constant */
         pid_t caller;     /* constant; the thread, 0 if it can't be seen from here */
         atomic_bool came; /* some signal */
         _Atomic enum sfs_interrupt_state state;
+        unsigned asked; /* how often the last function below was */
 };
 
 /* Begins it for REQ: the caller may have been answered with EINTR when this returns, or at any time after it. */
@@ -35,5 +37,11 @@ bool sfs_interrupt_hit(struct sfs_interrupt *i);
 
 /* The outer side, before the reply: false if there was one already. Afterwards I may be freed. */
 bool sfs_interrupt_end(struct sfs_interrupt *i);
+
+/*
+ * Inner side: what this thread does from here on is for I, and not wanted (util/wanted.h) once nobody waits for it or
+ * the program ends. False if it is not even now. NULL: for nobody in particular.
+ */
+bool sfs_interrupt_work(struct sfs_interrupt *i);
 
 #endif

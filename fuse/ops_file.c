@@ -8,15 +8,12 @@
 #include "node.h"
 #include "ops.h"
 #include "pool.h"
-#include "util/wanted.h"
 #include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ASK_EACH 64 /* files of a walk: to ask may take as long as to look at some of them */
 
 /* ---- texts ---- */
 
@@ -26,22 +23,12 @@ struct text_job {
         fuse_req_t req;
         struct fuse_file_info fi;
         struct sfs_interrupt interrupt; /* armed for those that go to the pool */
-        unsigned asked;                 /* how often is_wanted() was */
         const struct sfs_ctl *ctl;
         bool in_entry;
         struct strata_info info;
         struct sfs_handle *handle;
         int result;
 };
-
-static bool is_wanted(void *data)
-{
-        struct text_job *t = data;
-
-        if (t->asked++ % ASK_EACH)
-                return true;
-        return !sfs_interrupt_hit(&t->interrupt) && !atomic_load(&t->sfs->layers_stopped);
-}
 
 static void make_text(struct text_job *t)
 {
@@ -52,13 +39,10 @@ static void run_text(struct sfs_job *job)
 {
         struct text_job *t = (struct text_job *)job;
 
-        if (!is_wanted(t)) { /* it waited for the lane */
-                t->result = -EINTR;
-                return;
-        }
-        strata_wanted_ask(is_wanted, t);
-        make_text(t);
-        strata_wanted_ask(NULL, NULL);
+        t->result = -EINTR;
+        if (sfs_interrupt_work(&t->interrupt)) /* it waited for the lane */
+                make_text(t);
+        (void)sfs_interrupt_work(NULL);
 }
 
 /* Owns T. */

@@ -19,7 +19,6 @@
 #include "store.h"
 #include "takeover.h"
 #include "trash.h"
-#include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -153,7 +152,6 @@ static void take_down(struct session *x)
 {
         const struct timespec pause = { .tv_nsec = 5000000 };
 
-        sfs_verify_stop(&x->sfs);
         sfs_layers_stop(&x->sfs);
         sfs_attach_shutdown(x->sfs.attach);
         unmount(x);
@@ -251,7 +249,6 @@ static int serve(struct session *x)
                 pthread_join(x->control, NULL);
         }
         atomic_store(&x->stop_sweep, true);
-        sfs_verify_stop(&x->sfs);
         atomic_store(&x->sfs.layers_stopped, true);
         pthread_mutex_lock(&x->answer_lock);
         pthread_cond_broadcast(&x->answer_cond);
@@ -380,7 +377,6 @@ static void session_init(struct session *x, const struct sfs_options *o, const s
         pthread_mutex_init(&sfs->layers_lock, NULL);
         pthread_mutex_init(&sfs->moves_lock, NULL);
         pthread_mutex_init(&sfs->adopted_lock, NULL);
-        pthread_mutex_init(&sfs->verifying_lock, NULL);
         sfs->expire = o->expire;
         sfs->max_layer = o->max_layer;
         sfs->uid = getuid();
@@ -481,7 +477,6 @@ out:
         sfs_attach_free(sfs->attach);
         sfs_labels_free(sfs->labels);
         sfs_moves_free(sfs);
-        pthread_mutex_destroy(&sfs->verifying_lock);
         pthread_mutex_destroy(&sfs->layers_lock);
         strata_close_store(sfs->store);
         free(sfs->mnt);

@@ -22,7 +22,6 @@ struct sfs_layer;
 struct sfs_move;
 struct sfs_past;
 struct sfs_pool;
-struct sfs_verifying;
 
 struct sfs {
         struct strata *store;
@@ -51,10 +50,6 @@ struct sfs {
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
         struct sfs_move *moves;     /* names that are changing: moves.h */
-
-        pthread_mutex_t verifying_lock;  /* protects the two below; a leaf lock */
-        struct sfs_verifying *verifying; /* reads of `verify` under way: verify.h */
-        bool verify_stopped;             /* no more of them: the program ends */
 };
 
 /* How long the kernel may keep what never changes behind its back. */

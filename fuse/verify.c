@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * To compare a layer with its manifest takes as long as the reading of it, minutes or hours. So nothing is done before
- * somebody reads; the reading has a lane of its own, where nothing else waits; and the request's interrupt, which the
- * kernel sends when its caller is hit by a signal, ends it, also while it waits for the lane. A handle holds nothing
- * but the finished text: one of a dead worker is made anew by its next read.
+ * somebody reads; the reading has a lane of its own, where nothing else waits; and a killed reader is gone at once,
+ * also while it waits for the lane. A handle holds nothing but the finished text: one of a dead worker is made anew by
+ * its next read.
  */
 #include "verify.h"
 
 #include "handle.h"
+#include "interrupt.h"
 #include "layer_verify.h"
 #include "log.h"
 #include "node.h"
@@ -24,34 +25,25 @@
 
 /* What is open. */
 struct opened {
+        atomic_uint refs;      /* the open file's, and one a job: that of a killed reader may outlast the file */
         pthread_mutex_t order; /* held while the text is made, by one read after the other; inner side only */
         pthread_mutex_t lock;  /* protects the rest; a leaf lock, held over memory operations and the reply */
         bool made;             /* TEXT is whole, and stays as it is */
         struct strata_buf text;
 };
 
-enum state {
-        ARMING,   /* its interrupt is being asked for: nobody but who does that may answer */
-        QUEUED,   /* an interrupt answers it */
-        RUNNING,  /* an interrupt sets STOP */
-        ANSWERED, /* while it was queued: REQ is no more, and O may be none */
-};
-
-/* One read that waits for the text; in the program's list from its start to its end. */
-struct sfs_verifying {
+/* One read that waits for the text. */
+struct verifying {
         struct sfs_job job; /* first */
         struct sfs *sfs;
-        fuse_req_t req;
+        struct sfs_interrupt interrupt;
         uint64_t node;
         struct opened *o;
         size_t size;
         off_t off;
-        atomic_bool stop;
-        _Atomic enum state state;
         int result;
         uint64_t differences;
         char first[512]; /* the first line, for the log */
-        struct sfs_verifying *next;
 };
 
 static struct opened *opened_new(void)
@@ -60,15 +52,18 @@ static struct opened *opened_new(void)
 
         if (!o)
                 return NULL;
+        atomic_init(&o->refs, 1);
         pthread_mutex_init(&o->order, NULL);
         pthread_mutex_init(&o->lock, NULL);
         return o;
 }
 
-static void opened_free(void *object)
+static void opened_unref(void *object)
 {
         struct opened *o = object;
 
+        if (atomic_fetch_sub(&o->refs, 1) > 1)
+                return;
         /* Who replied to the last read may still be on its way out of reply_text(). */
         pthread_mutex_lock(&o->lock);
         pthread_mutex_unlock(&o->lock);
@@ -93,7 +88,7 @@ int sfs_verify_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fi->fh = sfs_handle_number(sfs, o, false);
         fi->direct_io = 1; /* the size that stat shows is no limit */
         if (fuse_reply_open(req, fi) < 0)
-                opened_free(o);
+                opened_unref(o);
         return 0;
 }
 
@@ -118,78 +113,26 @@ static bool reply_text(fuse_req_t req, struct opened *o, size_t size, off_t off)
 
 /* ---- the job ---- */
 
-static void list_add(struct sfs_verifying *v)
-{
-        struct sfs *sfs = v->sfs;
-
-        pthread_mutex_lock(&sfs->verifying_lock);
-        v->next = sfs->verifying;
-        sfs->verifying = v;
-        if (sfs->verify_stopped)
-                atomic_store(&v->stop, true);
-        pthread_mutex_unlock(&sfs->verifying_lock);
-}
-
-static void list_remove(struct sfs_verifying *v)
-{
-        struct sfs *sfs = v->sfs;
-
-        pthread_mutex_lock(&sfs->verifying_lock);
-        for (struct sfs_verifying **p = &sfs->verifying; *p; p = &(*p)->next) {
-                if (*p == v) {
-                        *p = v->next;
-                        break;
-                }
-        }
-        pthread_mutex_unlock(&sfs->verifying_lock);
-}
-
-void sfs_verify_stop(struct sfs *sfs)
-{
-        pthread_mutex_lock(&sfs->verifying_lock);
-        sfs->verify_stopped = true;
-        for (struct sfs_verifying *v = sfs->verifying; v; v = v->next)
-                atomic_store(&v->stop, true);
-        pthread_mutex_unlock(&sfs->verifying_lock);
-}
-
-/* True if V was queued, and is TO now. */
-static bool leave_queue(struct sfs_verifying *v, enum state to)
-{
-        enum state queued = QUEUED;
-
-        return atomic_compare_exchange_strong(&v->state, &queued, to);
-}
-
-static void interrupted(fuse_req_t req, void *data)
-{
-        struct sfs_verifying *v = data;
-
-        atomic_store(&v->stop, true);
-        if (leave_queue(v, ANSWERED)) /* V is its job's from here on, which may free it */
-                fuse_reply_err(req, EINTR);
-}
-
-static int make_text(struct sfs_verifying *v, struct strata_buf *text)
+static int make_text(struct verifying *v, struct strata_buf *text)
 {
         struct strata_info info;
         int r = strata_entry_info(v->sfs->store, sfs_node_id(v->node), &info);
 
         if (r == 0)
-                r = strata_verify(v->sfs->store, &info, &v->stop, text, &v->differences);
+                r = strata_verify(v->sfs->store, &info, text, &v->differences);
         return r;
 }
 
 static void run_read(struct sfs_job *job)
 {
-        struct sfs_verifying *v = (struct sfs_verifying *)job;
+        struct verifying *v = (struct verifying *)job;
         struct strata_buf text = STRATA_BUF_INIT;
         struct opened *o = v->o;
 
-        if (!leave_queue(v, RUNNING))
-                return;
         pthread_mutex_lock(&o->order);
-        if (!o->made) { /* only changed under ORDER */
+        if (!sfs_interrupt_work(&v->interrupt)) {
+                v->result = -EINTR;
+        } else if (!o->made) { /* only changed under ORDER */
                 v->result = make_text(v, &text);
                 if (v->result == 0) {
                         snprintf(v->first, sizeof(v->first), "%.*s", (int)strcspn(text.data, "\n"), text.data);
@@ -199,17 +142,18 @@ static void run_read(struct sfs_job *job)
                         pthread_mutex_unlock(&o->lock);
                 }
         }
+        (void)sfs_interrupt_work(NULL);
         pthread_mutex_unlock(&o->order);
         if (v->result < 0)
                 strata_buf_free(&text);
 }
 
-static void log_result(struct sfs_verifying *v)
+static void log_result(struct verifying *v)
 {
         char path[SFS_PATH_MAX];
 
         sfs_op_path(v->sfs, v->node, NULL, path, sizeof(path));
-        if (v->result < 0 && v->result != -EINTR)
+        if (v->result < 0)
                 strata_log_add(v->sfs->store->log, "read", path, NULL, v->result, "it could not be compared: %s",
                                strerror(-v->result));
         else if (v->differences && strncmp(v->first, "no fingerprints", 15) != 0)
@@ -220,21 +164,17 @@ static void log_result(struct sfs_verifying *v)
 
 static void done_read(struct sfs_job *job)
 {
-        struct sfs_verifying *v = (struct sfs_verifying *)job;
+        struct verifying *v = (struct verifying *)job;
 
-        if (atomic_load(&v->state) == ANSWERED) {
-                list_remove(v);
-                free(v);
-                return;
+        if (v->result != -EINTR)
+                log_result(v);
+        if (sfs_interrupt_end(&v->interrupt)) {
+                if (v->result < 0)
+                        fuse_reply_err(v->interrupt.req, -v->result);
+                else
+                        (void)reply_text(v->interrupt.req, v->o, v->size, v->off);
         }
-        log_result(v);
-        /* From here on no interrupt can come, and V be freed. */
-        fuse_req_interrupt_func(v->req, NULL, NULL);
-        list_remove(v);
-        if (v->result < 0)
-                fuse_reply_err(v->req, -v->result);
-        else
-                (void)reply_text(v->req, v->o, v->size, v->off);
+        opened_unref(v->o);
         free(v);
 }
 
@@ -250,14 +190,14 @@ static struct opened *find(struct sfs *sfs, uint64_t fh)
         if (o)
                 return o;
         o = opened_new();
-        return o ? sfs_adopted_add(sfs, fh, o, opened_free) : NULL;
+        return o ? sfs_adopted_add(sfs, fh, o, opened_unref) : NULL;
 }
 
 void sfs_verify_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, size_t size, off_t off)
 {
         struct sfs *sfs = sfs_of(req);
         struct opened *o = find(sfs, fi->fh);
-        struct sfs_verifying *v;
+        struct verifying *v;
 
         if (o && reply_text(req, o, size, off))
                 return;
@@ -268,20 +208,15 @@ void sfs_verify_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
         }
         v->job = (struct sfs_job){ run_read, done_read, NULL };
         v->sfs = sfs;
-        v->req = req;
         v->node = ino;
         v->o = o;
         v->size = size;
         v->off = off;
-        list_add(v);
-        fuse_req_interrupt_func(req, interrupted, v);
-        atomic_store(&v->state, QUEUED);
-        if (atomic_load(&v->stop))
-                interrupted(req, v); /* it came while that was being asked for */
+        atomic_fetch_add(&o->refs, 1);
+        sfs_interrupt_arm(&v->interrupt, req);
         sfs_pool_submit(sfs->pool, SFS_LANE_VERIFY, &v->job);
 }
 
-/* The kernel sends it once no read is under way. */
 void sfs_verify_release(fuse_req_t req, struct fuse_file_info *fi)
 {
         struct sfs *sfs = sfs_of(req);
@@ -289,6 +224,6 @@ void sfs_verify_release(fuse_req_t req, struct fuse_file_info *fi)
 
         sfs_handle_drop(sfs, fi->fh);
         if (o)
-                opened_free(o);
+                opened_unref(o);
         fuse_reply_err(req, 0);
 }

@@ -10,7 +10,4 @@ int sfs_verify_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void sfs_verify_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, size_t size, off_t off);
 void sfs_verify_release(fuse_req_t req, struct fuse_file_info *fi);
 
-/* Ends all that are under way, and all that come: the program ends. */
-void sfs_verify_stop(struct sfs *sfs);
-
 #endif

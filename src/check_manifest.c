@@ -68,7 +68,7 @@ void strata_check_manifest(struct strata *s, struct strata_check *c, uint64_t id
                 strata_check_tell(c, result, 0, path, "a crash cut the commit off that wrote it");
         if (r != 0 || c->mode == STRATA_CHECK_SWEEP)
                 return; /* it may be large: who reads `verify` is told */
-        r = strata_manifest_open(s, id, rec.manifest, c->stop, &m);
+        r = strata_manifest_open(s, id, rec.manifest, &m);
         if (r == 0)
                 strata_manifest_close(m);
         if (r != -EUCLEAN)

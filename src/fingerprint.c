@@ -3,6 +3,7 @@
 
 #include "layer_walk.h"
 #include "util/cleanup.h"
+#include "util/wanted.h"
 #include "xattrs.h"
 
 #include <endian.h>
@@ -21,16 +22,14 @@
 
 struct strata_hasher {
         XXH3_state_t *state;
-        atomic_bool *stop;
         unsigned char *block; /* BLOCK bytes */
 };
 
-int strata_hasher_new(atomic_bool *stop, struct strata_hasher **ret)
+int strata_hasher_new(struct strata_hasher **ret)
 {
         struct strata_hasher *h = calloc(1, sizeof(*h));
 
         if (h) {
-                h->stop = stop;
                 h->state = XXH3_createState();
                 h->block = malloc(BLOCK);
         }
@@ -249,7 +248,7 @@ static int hash_file(struct strata_hasher *h, const struct strata_subject *o, st
         for (off_t at = 0;;) {
                 ssize_t n;
 
-                if (h->stop && atomic_load(h->stop))
+                if (!strata_wanted())
                         return -EINTR;
                 if (has_holes)
                         at = skip_hole(o->fd, at, o->st.st_size);

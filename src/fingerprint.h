@@ -7,7 +7,6 @@
 #ifndef STRATA_FINGERPRINT_H
 #define STRATA_FINGERPRINT_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -34,8 +33,8 @@ struct strata_fingerprint {
 /* Buffers, for one thread. */
 struct strata_hasher;
 
-/* STOP ends the hashing of a file with -EINTR once true; may be NULL. */
-int strata_hasher_new(atomic_bool *stop, struct strata_hasher **ret);
+/* What it hashes ends with -EINTR as of util/wanted.h. */
+int strata_hasher_new(struct strata_hasher **ret);
 void strata_hasher_free(struct strata_hasher *h);
 
 /*

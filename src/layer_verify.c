@@ -8,6 +8,7 @@
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/inodes.h"
+#include "util/wanted.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,7 +25,6 @@ struct verify {
         bool has_next;
         uint64_t number;              /* of NEXT, from 1 */
         struct strata_inodes *inodes; /* by the number of their first entry */
-        atomic_bool *stop;
         struct strata_buf *buf;
         uint64_t differences;
 };
@@ -130,7 +130,7 @@ static int skip_missing(struct verify *v, const char *path)
         int r = 0;
 
         while (r == 0 && v->has_next && (!path || strcmp(v->next.path, path) < 0)) {
-                r = v->stop && atomic_load(v->stop) ? -EINTR : tell(v, "missing", v->next.path);
+                r = !strata_wanted() ? -EINTR : tell(v, "missing", v->next.path);
                 if (r == 0)
                         r = advance(v);
         }
@@ -145,7 +145,7 @@ static int look(void *data, enum strata_layer_event event, const struct strata_l
 
         if (event != STRATA_LAYER_ENTRY)
                 return 0;
-        if (v->stop && atomic_load(v->stop))
+        if (!strata_wanted())
                 return -EINTR;
         r = skip_missing(v, e->path);
         if (r < 0)
@@ -210,10 +210,10 @@ static int run(struct verify *v, struct strata *s, const struct strata_info *inf
                 v->differences++;
                 return strata_buf_status(v->buf);
         }
-        r = strata_hasher_new(v->stop, &v->hasher);
+        r = strata_hasher_new(&v->hasher);
         if (r < 0)
                 return r;
-        r = strata_manifest_open(s, info->id, rec.manifest, v->stop, &v->manifest);
+        r = strata_manifest_open(s, info->id, rec.manifest, &v->manifest);
         if (r == -ENOENT || is_unreadable(r))
                 return tell_manifest(v, s, info, r);
         if (r < 0)
@@ -222,11 +222,10 @@ static int run(struct verify *v, struct strata *s, const struct strata_info *inf
         return r == -EUCLEAN ? tell_manifest(v, s, info, r) : r;
 }
 
-int strata_verify(struct strata *s, const struct strata_info *info, atomic_bool *stop, struct strata_buf *buf,
-                  uint64_t *differences)
+int strata_verify(struct strata *s, const struct strata_info *info, struct strata_buf *buf, uint64_t *differences)
 {
         cleanup_buf struct strata_buf text = STRATA_BUF_INIT;
-        struct verify v = { .stop = stop, .buf = &text };
+        struct verify v = { .buf = &text };
         int r = run(&v, s, info), gone = strata_layer_stays(s, info->id);
 
         /* Of one that was removed meanwhile the files vanish one by one: that says nothing. */

@@ -6,8 +6,6 @@
 #include "entry.h"
 #include "util/buf.h"
 
-#include <stdatomic.h>
-
 /*
  * Reads the whole layer and appends "ok", or a line a difference, "WHAT /PATH", in byte order of the paths:
  *   content     a file's bytes, a link's target, a device's number
@@ -19,10 +17,9 @@
  * One that was committed without fingerprints, or whose manifest is damaged, is one line that says so, and begins with
  * neither. *DIFFERENCES: how many lines but "ok" there are.
  *
- * Takes as long as the reading of the layer; *STOP ends it with -EINTR once true. -ENOENT if the snapshot was removed
- * meanwhile; else -ENOMEM and the like. Any thread may call it; it holds no lock.
+ * Takes as long as the reading of the layer; -EINTR as of util/wanted.h. -ENOENT if the snapshot was removed meanwhile;
+ * else -ENOMEM and the like. Any thread may call it; it holds no lock.
  */
-int strata_verify(struct strata *s, const struct strata_info *info, atomic_bool *stop, struct strata_buf *buf,
-                  uint64_t *differences);
+int strata_verify(struct strata *s, const struct strata_info *info, struct strata_buf *buf, uint64_t *differences);
 
 #endif

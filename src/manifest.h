@@ -49,10 +49,10 @@ struct strata_manifest;
 
 /*
  * Opens the manifest of layer ID that SUMMARY, from its record, speaks of, once its checksum is found to be right.
- * -EUCLEAN if it is not, or the summary is no summary; -ENOENT if the file is missing. STOP as for the hasher.
+ * -EUCLEAN if it is not, or the summary is no summary; -ENOENT if the file is missing. -EINTR as of
+ * util/wanted.h.
  */
-int strata_manifest_open(struct strata *s, uint64_t id, const char *summary, atomic_bool *stop,
-                         struct strata_manifest **ret);
+int strata_manifest_open(struct strata *s, uint64_t id, const char *summary, struct strata_manifest **ret);
 
 /* 1 with the next entry, 0 at the end; -EUCLEAN for one that can't be read. */
 int strata_manifest_next(struct strata_manifest *m, struct strata_manifest_entry *ret);

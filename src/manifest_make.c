@@ -71,7 +71,7 @@ static int walk(struct make *m, uint64_t id)
 int strata_manifest_make(struct strata *s, uint64_t id, char summary[STRATA_MANIFEST_SUMMARY_MAX])
 {
         struct make m = { .s = s };
-        int r = strata_hasher_new(NULL, &m.hasher);
+        int r = strata_hasher_new(&m.hasher);
 
         if (r == 0)
                 r = strata_manifest_writer_new(s, id, &m.writer);

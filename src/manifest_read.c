@@ -5,6 +5,7 @@
 #include "strata.h"
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/wanted.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -49,7 +50,7 @@ static bool parse_summary(const char *summary, uint64_t *total, char sum[33])
 /* ---- the checksum ---- */
 
 /* Sums the LEN bytes of FILE from where it is. */
-static int sum_file(FILE *file, uint64_t len, atomic_bool *stop, XXH3_state_t *state)
+static int sum_file(FILE *file, uint64_t len, XXH3_state_t *state)
 {
         cleanup_free char *chunk = malloc(CHUNK);
 
@@ -59,7 +60,7 @@ static int sum_file(FILE *file, uint64_t len, atomic_bool *stop, XXH3_state_t *s
         while (len > 0) {
                 size_t want = len < CHUNK ? (size_t)len : CHUNK, n = fread(chunk, 1, want, file);
 
-                if (stop && atomic_load(stop))
+                if (!strata_wanted())
                         return -EINTR;
                 if (n != want)
                         return ferror(file) ? -EIO : -EUCLEAN;
@@ -70,7 +71,7 @@ static int sum_file(FILE *file, uint64_t len, atomic_bool *stop, XXH3_state_t *s
 }
 
 /* The checksum of FILE, as digits, if its last line says the same: else -EUCLEAN. */
-static int check_sum(FILE *file, atomic_bool *stop, char ret[33])
+static int check_sum(FILE *file, char ret[33])
 {
         char said[STRATA_MANIFEST_SUM_LEN + 1], own[STRATA_MANIFEST_SUM_LEN + 1];
         XXH3_state_t *state;
@@ -85,7 +86,7 @@ static int check_sum(FILE *file, atomic_bool *stop, char ret[33])
         state = XXH3_createState();
         if (!state)
                 return -ENOMEM;
-        r = sum_file(file, (uint64_t)st.st_size - STRATA_MANIFEST_SUM_LEN, stop, state);
+        r = sum_file(file, (uint64_t)st.st_size - STRATA_MANIFEST_SUM_LEN, state);
         if (r == 0) {
                 sum = XXH3_128bits_digest(state);
                 snprintf(own, sizeof(own), STRATA_MANIFEST_SUM_FORMAT, sum.high64, sum.low64);
@@ -134,8 +135,7 @@ static int read_head(struct strata_manifest *m, uint64_t id)
         return 0;
 }
 
-static int open_summary(struct strata *s, uint64_t id, const char *summary, atomic_bool *stop,
-                        struct strata_manifest *m)
+static int open_summary(struct strata *s, uint64_t id, const char *summary, struct strata_manifest *m)
 {
         char want[33], sum[33];
         int r;
@@ -149,17 +149,16 @@ static int open_summary(struct strata *s, uint64_t id, const char *summary, atom
                 return -EUCLEAN;
         r = open_file(s, id, &m->file);
         if (r == 0)
-                r = check_sum(m->file, stop, sum);
+                r = check_sum(m->file, sum);
         if (r == 0 && strcmp(sum, want) != 0)
                 r = -EUCLEAN; /* in order, but another commit's */
         return r == 0 ? read_head(m, id) : r;
 }
 
-int strata_manifest_open(struct strata *s, uint64_t id, const char *summary, atomic_bool *stop,
-                         struct strata_manifest **ret)
+int strata_manifest_open(struct strata *s, uint64_t id, const char *summary, struct strata_manifest **ret)
 {
         struct strata_manifest *m = calloc(1, sizeof(*m));
-        int r = m ? open_summary(s, id, summary, stop, m) : -ENOMEM;
+        int r = m ? open_summary(s, id, summary, m) : -ENOMEM;
 
         if (r < 0)
                 strata_manifest_close(m);
@@ -322,7 +321,7 @@ int strata_manifest_summarize(struct strata *s, uint64_t id, char summary[STRATA
 
         if (r < 0)
                 return r;
-        r = check_sum(m.file, NULL, sum);
+        r = check_sum(m.file, sum);
         if (r == 0)
                 r = read_head(&m, id);
         /* The number of entries is the line before the checksum. */

@@ -15,7 +15,7 @@ killed() {
 # ---- the maker waits for the disk ------------------------------------------
 
 FAULTS=yes
-new_mount
+new_mount fingerprint=on
 snapshot s
 tar -C "$MNT/snapshots/s/fs" -cf "$BASE/other.tar" .
 for signal in KILL TERM INT QUIT; do
@@ -49,7 +49,7 @@ ok "nothing is left open" t rmdir "$MNT/snapshots/s"
 # ---- texts -----------------------------------------------------------------
 
 snapshot s.read
-for file in changes usage info; do
+for file in changes usage info verify; do
     prepare "$file"
     (cd "$MNT/active/$file/fs" && mkdir d && touch d/f{1..300})
     commit "$file"

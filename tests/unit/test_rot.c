@@ -76,7 +76,7 @@ static void use(struct test_store *t, enum strata_kind kind, const char *name, s
         if (r == 0 && kind == STRATA_COMMITTED) {
                 assert_int_equal(strata_usage_get(t->s, &info, &usage), 0);
                 strata_buf_addf(buf, "usage %" PRIu64 " verify ", usage.inodes);
-                assert_int_equal(strata_verify(t->s, &info, NULL, buf, &n), 0);
+                assert_int_equal(strata_verify(t->s, &info, buf, &n), 0);
                 assert_int_equal(strata_changes_get(t->s, &info, buf), 0);
                 read_archive(t, &info);
         }

@@ -8,6 +8,7 @@
 #include "record.h"
 #include "remove.h"
 #include "rename.h"
+#include "util/wanted.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -38,7 +39,7 @@ static char *verify(struct test_store *t, const char *name)
         struct strata_info info = test_info(t, STRATA_COMMITTED, name);
         struct strata_buf buf = STRATA_BUF_INIT;
         uint64_t n = 0;
-        int r = strata_verify(t->s, &info, NULL, &buf, &n);
+        int r = strata_verify(t->s, &info, &buf, &n);
 
         assert_int_equal(r, 0);
         assert_non_null(buf.data);
@@ -408,19 +409,30 @@ static void a_commit_that_fails_leaves_no_manifest(void **state)
         assert_says(t, "n", "ok\n");
 }
 
+static bool is_wanted(void *data)
+{
+        return (*(int *)data)--;
+}
+
 static void ends_when_told_to(void **state)
 {
         struct test_store *t = *state;
         struct strata_buf buf = STRATA_BUF_INIT;
-        atomic_bool stop = true;
+        int looks;
         struct strata_info info;
         uint64_t n = 7;
 
         make_snapshot(t);
         info = test_info(t, STRATA_COMMITTED, "s");
-        assert_int_equal(strata_verify(t->s, &info, &stop, &buf, &n), -EINTR);
-        assert_int_equal(n, 7);
-        assert_int_equal(buf.len, 0);
+        for (int i = 0; i < 10; i++) {
+                looks = i;
+                strata_wanted_ask(is_wanted, &looks);
+                assert_int_equal(strata_verify(t->s, &info, &buf, &n), -EINTR);
+                strata_wanted_ask(NULL, NULL);
+                assert_int_equal(looks, -1);
+                assert_int_equal(n, 7);
+                assert_int_equal(buf.len, 0);
+        }
 }
 
 /* Files that vanish with their snapshot are not missing. */
@@ -436,7 +448,7 @@ static void a_removed_snapshot_has_no_differences(void **state)
         info = test_info(t, STRATA_COMMITTED, "s");
         assert_int_equal(unlink(IN("f")), 0);
         assert_int_equal(strata_remove(t->s, STRATA_COMMITTED, "s", &why), 0);
-        assert_int_equal(strata_verify(t->s, &info, NULL, &buf, &n), -ENOENT);
+        assert_int_equal(strata_verify(t->s, &info, &buf, &n), -ENOENT);
         assert_int_equal(buf.len, 0);
 }
 
