@@ -22,7 +22,7 @@ enum sfs_interrupt_state {
 /* Part of a request's job. */
 struct sfs_interrupt {
         fuse_req_t req;
-        struct sfs *sfs; /* constant */
+        struct sfs *sfs;  /* constant */
         pid_t caller;     /* constant; the thread, 0 if it can't be seen from here */
         atomic_bool came; /* some signal */
         _Atomic enum sfs_interrupt_state state;
