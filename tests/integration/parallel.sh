@@ -7,7 +7,7 @@
 . "$(dirname "$0")/helpers/b_common.sh"
 
 WORKERS=16
-ROUNDS=25
+ROUNDS=15
 
 new_mount
 snapshot base
