@@ -142,18 +142,6 @@ void sfs_attach_release(struct sfs_attach *a, uint64_t id, bool mounted);
 void sfs_attach_arm(struct sfs_attach *a, uint64_t id);
 
 /*
- * Opens (O_PATH) the directory of the entry INFO, by way of the name that the store has for it, on the inner side.
- * -ESTALE when the kernel knows another entry by that name: the two change names one after the other. Who holds no lock
- * of the kernel's (as a removal does on the folder) must come by this way, or may meet another entry's mount.
- */
-int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *ret);
-
-/* The path of fs/ in the directory ENTRY for this thread, which is to reach no other entry; BUF has SFS_AT_MAX bytes.
- */
-#define SFS_AT_MAX 48
-const char *sfs_attach_fs_at(int entry, char *buf);
-
-/*
  * Unmounts PATH, the fs/ of a claimed or expiring entry, on the inner side. The walk there is made to ask anew about
  * `fs`, so that the kernel does not take the bare name for valid afterwards. 0 or what umount2() said.
  */

@@ -6,8 +6,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
-#include "mountpoint.h"
-#include "show.h"
+#include "place.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
@@ -20,12 +19,6 @@
 #define LOOKUP_SECONDS 5   /* how long a LOOKUP is kept for a mount; the FORGET that it may wait for is on its way */
 #define GETATTR_SECONDS 30 /* how long a GETATTR is kept for a mount, whatever happens */
 #define END_SECONDS 60     /* how long the end waits for mounts, commits and removals under way */
-
-const char *sfs_attach_fs_at(int entry, char *buf)
-{
-        snprintf(buf, SFS_AT_MAX, "/proc/thread-self/fd/%d/fs", entry);
-        return buf;
-}
 
 int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int flags)
 {
@@ -54,12 +47,12 @@ static void run_release(struct sfs_job *job)
         struct sfs *sfs = m->a->sfs;
         struct strata_buf who = STRATA_BUF_INIT;
         cleanup_fd int entry = -1;
-        char path[SFS_AT_MAX];
+        char path[SFS_PLACE_FS_MAX];
         struct strata_info info;
 
         m->result = strata_entry_info(sfs->store, m->id, &info);
         if (m->result == 0)
-                m->result = sfs_attach_open_entry(sfs, &info, &entry);
+                m->result = sfs_place_open_entry(sfs, info.kind, info.name, info.id, &entry);
         if (m->result < 0)
                 return; /* -ESTALE and the like: its name is just changing, it is tried again later */
         if (!sfs_live_enter(m)) {
@@ -70,7 +63,7 @@ static void run_release(struct sfs_job *job)
         if (m->marked && strata_busy_elsewhere(m->dev, &who))
                 m->result = -EBUSY;
         else
-                m->result = sfs_attach_unmount(m->a, m->id, sfs_attach_fs_at(entry, path), MNT_EXPIRE);
+                m->result = sfs_attach_unmount(m->a, m->id, sfs_place_fs(entry, path), MNT_EXPIRE);
         strata_buf_free(&who);
 }
 
@@ -239,18 +232,21 @@ static void run_shutdown(struct sfs_job *job)
 {
         struct shutdown_job *d = (struct shutdown_job *)job;
         struct sfs *sfs = d->a->sfs;
+        cleanup_fd int root = -1;
 
-        if (sfs_mountpoint_is_covered(sfs->mnt, sfs->dev))
-                return; /* these paths lead into what somebody mounted on top */
+        if (sfs_place_open(sfs, &root) < 0)
+                return; /* somebody mounted something on top */
         for (size_t i = 0; i < d->n; i++) {
                 cleanup_free char *path = NULL;
                 struct strata_info info;
 
                 if (strata_entry_info(sfs->store, d->ids[i], &info) < 0)
                         continue;
-                path = sfs_fs_path(sfs, &info);
-                if (!path)
+                if (asprintf(&path, "/proc/thread-self/fd/%d/%s/%s/fs", root, strata_kind_folder(info.kind),
+                             info.name) < 0) {
+                        path = NULL;
                         continue;
+                }
                 if (strata_mount_detach(path, 0) < 0)
                         (void)strata_mount_detach(path, MNT_DETACH);
         }

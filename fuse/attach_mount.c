@@ -5,7 +5,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "mount.h"
-#include "node.h"
+#include "place.h"
 #include "show.h"
 #include "takeover.h"
 #include "util/cleanup.h"
@@ -34,23 +34,6 @@ static bool is_mine(struct sfs_mount_job *m)
         ret = sfs_live_is_mine(e, m) && !a->stopping;
         pthread_mutex_unlock(&a->lock);
         return ret;
-}
-
-int sfs_attach_open_entry(struct sfs *sfs, const struct strata_info *info, int *ret)
-{
-        cleanup_free char *path = sfs_entry_path(sfs, info);
-        cleanup_fd int entry = -1;
-        struct statx stx;
-
-        if (!path)
-                return -ENOMEM;
-        entry = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (entry < 0 || statx(entry, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) < 0)
-                return -errno;
-        if (stx.stx_ino != sfs_node(info->id, SFS_SLOT_ENTRY))
-                return -ESTALE;
-        *ret = steal_fd(&entry);
-        return 0;
 }
 
 /* Opens fs/ of the entry whose directory is open as ENTRY. */
@@ -149,7 +132,7 @@ static int mount_entry(struct sfs_mount_job *m, const struct strata_info *info)
         struct sfs *sfs = m->a->sfs;
         bool is_mounted = false;
         cleanup_fd int entry = -1, fd = -1;
-        int r = sfs_attach_open_entry(sfs, info, &entry);
+        int r = sfs_place_open_entry(sfs, info->kind, info->name, info->id, &entry);
 
         if (r == 0)
                 r = open_fs(entry, &fd, &is_mounted);
@@ -191,10 +174,11 @@ static void log_failure(struct sfs *sfs, const struct strata_info *info, int err
 /* A commit may have frozen it when the program was killed. */
 static void thaw(struct sfs *sfs, const struct strata_info *info)
 {
-        cleanup_free char *path = sfs_fs_path(sfs, info);
+        cleanup_fd int entry = -1;
+        char path[SFS_PLACE_FS_MAX];
 
-        if (path && !sfs->store->config.read_only)
-                (void)strata_mount_thaw(sfs->store, path);
+        if (!sfs->store->config.read_only && sfs_place_open_entry(sfs, info->kind, info->name, info->id, &entry) == 0)
+                (void)strata_mount_thaw(sfs->store, sfs_place_fs(entry, path));
 }
 
 /*

@@ -10,9 +10,9 @@
 #include "mount.h"
 #include "mount_watch.h"
 #include "mounts.h"
+#include "place.h"
 #include "remove.h"
 #include "rename.h"
-#include "show.h"
 #include "store.h"
 #include "strata.h"
 #include "takeover.h"
@@ -87,7 +87,7 @@ static bool describe_in_use(struct sfs_change *c, const char *path)
 
         if (strata_mount_is_attached(path, &dev) > 0 && strata_busy_processes(dev, false, &who) == 0 &&
             !strata_busy_elsewhere(dev, &who))
-                (void)sfs_mounts_below(path, &who);
+                (void)sfs_mounts_below(c->sfs->mnt, c->sfs->dev, c->info.kind, c->info.name, &who);
         tell_busy(c, "its fs/ is in use", &who);
         ret = who.len;
         strata_buf_free(&who);
@@ -238,10 +238,10 @@ static int apply_lost(struct sfs_change *c)
 }
 
 /* What is mounted below its fs/ would go with that, and with all that was written there. */
-static int check_below(struct sfs_change *c, const char *path)
+static int check_below(struct sfs_change *c)
 {
         struct strata_buf where = STRATA_BUF_INIT;
-        int r = sfs_mounts_below(path, &where);
+        int r = sfs_mounts_below(c->sfs->mnt, c->sfs->dev, c->info.kind, c->info.name, &where);
 
         if (r > 0)
                 snprintf(c->why, sizeof(c->why),
@@ -255,7 +255,7 @@ static int check_below(struct sfs_change *c, const char *path)
 static int commit_mounted(struct sfs_change *c, const char *path)
 {
         struct strata *s = c->sfs->store;
-        int r = c->already ? 0 : check_below(c, path);
+        int r = c->already ? 0 : check_below(c);
         cleanup_fd int watch = -1;
         dev_t dev;
 
@@ -315,13 +315,13 @@ static int remove_mounted(struct sfs_change *c, const char *path)
 
 static int carry_out(struct sfs_change *c)
 {
-        cleanup_free char *path = sfs_fs_path(c->sfs, &c->info);
+        const struct strata_info *info = &c->info;
+        char path[SFS_PLACE_FS_MAX];
         const char *why = NULL;
+        cleanup_fd int entry = -1;
         int r = 0;
         dev_t dev;
 
-        if (!path)
-                return -ENOMEM;
         if (c->change == SFS_COMMIT && !c->already)
                 r = strata_link_check_free(c->sfs->store, STRATA_COMMITTED, c->newname, &why); /* before any work */
         sfs_change_why(c, why);
@@ -332,9 +332,15 @@ static int carry_out(struct sfs_change *c)
                  * The table says it, not a walk: where somebody has unmounted it and the kernel has forgotten the name,
                  * that would wait for the lock which our caller holds until we answer.
                  */
-                r = sfs_mounts_find(c->sfs->mnt, c->info.kind, c->info.name, &dev);
+                r = sfs_mounts_find(c->sfs->mnt, c->sfs->dev, info->kind, info->name, &dev);
                 if (r <= 0)
                         return r < 0 ? r : apply_lost(c);
+                if (sfs_place_open_entry(c->sfs, info->kind, info->name, info->id, &entry) < 0) {
+                        sfs_change_why(c, "its fs/ can't be reached: something lies on top of the mount point, or "
+                                          "of a folder below it; umount that");
+                        return -EBUSY;
+                }
+                sfs_place_fs(entry, path);
         }
         if (c->mounted && c->change == SFS_COMMIT)
                 return commit_mounted(c, path);

@@ -63,7 +63,7 @@ static void collect(const struct sfs_mounted *m, void *data)
 
 void sfs_inherit_collect(const char *mnt, struct sfs_inherited **ret)
 {
-        (void)sfs_mounts_each(mnt, collect, ret);
+        (void)sfs_mounts_each(mnt, 0, collect, ret);
 }
 
 void sfs_inherit_free(struct sfs_inherited *all)

@@ -7,6 +7,7 @@
 #include "lastwords.h"
 #include "loop.h"
 #include "mountpoint.h"
+#include "place.h"
 #include "storelock.h"
 #include "upgrade.h"
 #include "util/buf.h"
@@ -171,8 +172,8 @@ static bool is_unmounted(struct keeper *k)
 /* A mount that another namespace has a copy of lives on, and what is at the mount point may be somebody else's. */
 static void unmount(struct keeper *k)
 {
-        if (!is_unmounted(k) && sfs_mountpoint_device(k->o->mountpoint) == k->dev)
-                (void)umount2(k->o->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+        if (!is_unmounted(k))
+                (void)sfs_place_unmount(k->o->mountpoint, k->dev, MNT_DETACH);
 }
 
 static long now_msec(void)

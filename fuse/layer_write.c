@@ -10,6 +10,7 @@
 #include "metrics.h"
 #include "mount.h"
 #include "node.h"
+#include "place.h"
 #include "show.h"
 #include "takeover.h"
 #include "util/cleanup.h"
@@ -37,7 +38,7 @@ static int open_entry(struct sfs_layer_job *j, int *ret)
         int r;
 
         for (int tries = 0;; tries++) {
-                r = sfs_attach_open_entry(j->sfs, &j->l->info, ret);
+                r = sfs_place_open_entry(j->sfs, j->l->info.kind, j->l->info.name, j->l->info.id, ret);
                 if ((r != -ESTALE && r != -ENOENT) || tries == OPEN_TRIES)
                         return r == -ESTALE ? -EBUSY : r;
                 nanosleep(&pause, NULL);
@@ -52,13 +53,13 @@ static int take_away(struct sfs_layer_job *j)
 {
         struct strata_buf who = STRATA_BUF_INIT;
         cleanup_fd int entry = -1;
-        char path[SFS_AT_MAX];
+        char path[SFS_PLACE_FS_MAX];
         dev_t dev = 0;
         int r = open_entry(j, &entry);
 
         if (r < 0)
                 return r;
-        sfs_attach_fs_at(entry, path);
+        sfs_place_fs(entry, path);
         if (strata_mount_is_attached(path, &dev) > 0) {
                 if (strata_busy_elsewhere(dev, &who))
                         r = -EBUSY;

@@ -9,9 +9,11 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#define PLACE_MAX (4096 * 4 + 1) /* of a path, escaped */
 #define TABLE_MAX ((size_t)256 << 20)
 
 /* Undoes the octal escapes of mountinfo, in place: proc_pid_mountinfo(5). */
@@ -54,10 +56,22 @@ static bool split_path(const char *mnt, char *path, enum strata_kind *kind, char
         return false;
 }
 
+/* True if LINE is a whole mount of the device DEV; its path is in PATH then, which has PLACE_MAX bytes. */
+static bool is_mount_of(const char *line, dev_t dev, char *path)
+{
+        unsigned major, minor;
+
+        if (sscanf(line, "%*d %*d %u:%u %16384s", &major, &minor, path) != 3 || strcmp(path, "/") != 0 ||
+            makedev(major, minor) != dev || sscanf(line, "%*d %*d %*s %*s %16384s", path) != 1)
+                return false;
+        unescape(path);
+        return true;
+}
+
 static void look_at(const char *mnt, const char *line, void (*found)(const struct sfs_mounted *m, void *data),
                     void *data)
 {
-        char path[4096 * 4 + 1], cut[sizeof(path)], type[64], *name;
+        char path[PLACE_MAX], cut[sizeof(path)], type[64], *name;
         struct sfs_mounted m = { .path = path };
         const char *dash = strstr(line, " - ");
         unsigned major, minor;
@@ -83,12 +97,14 @@ static int read_table(struct strata_buf *ret)
         return strata_io_read_at(AT_FDCWD, "/proc/self/mountinfo", TABLE_MAX, ret);
 }
 
-/* The line at *AT, as a string; *AT then is the next one. NULL at the end. */
+/* The line at *AT, as a string until the next call; *AT then is the next one. NULL at the end. */
 static char *next_line(struct strata_buf *table, size_t *at)
 {
         char *line = table->data + *at;
         char *end = *at < table->len ? memchr(line, '\n', table->len - *at) : NULL;
 
+        if (*at)
+                line[-1] = '\n'; /* as it was, for who walks it again */
         if (!end)
                 return NULL;
         *end = '\0';
@@ -96,16 +112,49 @@ static char *next_line(struct strata_buf *table, size_t *at)
         return line;
 }
 
-int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data)
+/*
+ * Where in TABLE the device DEV is mounted: on MNT, if it is there, else on the first place there is: folders above may
+ * have been renamed. Any device counts if DEV is 0. NULL if it is nowhere, or out of memory.
+ */
+static char *find_place(struct strata_buf *table, const char *mnt, dev_t dev)
+{
+        char path[PLACE_MAX], *line, *ret = NULL;
+        size_t at = 0;
+
+        if (!dev)
+                return strdup(mnt);
+        while ((line = next_line(table, &at))) {
+                bool is_there = is_mount_of(line, dev, path) && (!ret || strcmp(path, mnt) == 0);
+
+                if (is_there) {
+                        free(ret);
+                        ret = strdup(path);
+                }
+        }
+        return ret;
+}
+
+char *sfs_mounts_place(const char *mnt, dev_t dev)
 {
         cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
+
+        return read_table(&table) < 0 ? NULL : find_place(&table, mnt, dev);
+}
+
+int sfs_mounts_each(const char *mnt, dev_t dev, void (*found)(const struct sfs_mounted *m, void *data), void *data)
+{
+        cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
+        cleanup_free char *place = NULL;
         int r = read_table(&table);
         size_t at = 0;
         char *line;
 
-        while (r == 0 && (line = next_line(&table, &at)))
-                look_at(mnt, line, found, data);
-        return r;
+        if (r < 0)
+                return r;
+        place = find_place(&table, mnt, dev);
+        while (place && (line = next_line(&table, &at)))
+                look_at(place, line, found, data);
+        return 0;
 }
 
 struct wanted {
@@ -125,10 +174,10 @@ static void compare(const struct sfs_mounted *m, void *data)
         w->dev = m->dev;
 }
 
-int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, dev_t *dev)
+int sfs_mounts_find(const char *mnt, dev_t on, enum strata_kind kind, const char *name, dev_t *dev)
 {
         struct wanted w = { .kind = kind, .name = name };
-        int r = sfs_mounts_each(mnt, compare, &w);
+        int r = sfs_mounts_each(mnt, on, compare, &w);
 
         if (r < 0 || !w.found)
                 return r;
@@ -136,23 +185,29 @@ int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, de
         return 1;
 }
 
-int sfs_mounts_below(const char *path, struct strata_buf *where)
+int sfs_mounts_below(const char *mnt, dev_t on, enum strata_kind kind, const char *name, struct strata_buf *where)
 {
         cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
-        char place[4096 * 4 + 1], *line;
-        size_t len = strlen(path), at = 0;
+        cleanup_free char *place = NULL, *fs = NULL;
+        char path[PLACE_MAX], *line;
         int r = read_table(&table);
+        size_t at = 0;
 
-        while (r == 0 && (line = next_line(&table, &at))) {
-                if (sscanf(line, "%*d %*d %*s %*s %16384s", place) != 1)
+        if (r < 0)
+                return r;
+        place = find_place(&table, mnt, on);
+        if (!place || asprintf(&fs, "%s/%s/%s/fs/", place, strata_kind_folder(kind), name) < 0)
+                return -ENOMEM;
+        while ((line = next_line(&table, &at))) {
+                if (sscanf(line, "%*d %*d %*s %*s %16384s", path) != 1)
                         continue;
-                unescape(place);
-                if (strncmp(place, path, len) != 0 || place[len] != '/')
+                unescape(path);
+                if (strncmp(path, fs, strlen(fs)) != 0)
                         continue;
-                strata_buf_add_path(where, place);
+                strata_buf_add_path(where, path);
                 return 1;
         }
-        return r;
+        return 0;
 }
 
 static void *close_later(void *arg)

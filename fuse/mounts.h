@@ -15,14 +15,22 @@ struct sfs_mounted {
         dev_t dev;
 };
 
-/* Calls FOUND for each overlay mounted on an fs/ below MNT, an absolute path. 0 or -errno. */
-int sfs_mounts_each(const char *mnt, void (*found)(const struct sfs_mounted *m, void *data), void *data);
+/*
+ * In all of these the mount is the one of device ON, or DEV, that was made on MNT, an absolute path: wherever that is
+ * by now, as folders above it may be renamed. If it is 0, MNT is the place, whatever is mounted there.
+ */
 
-/* 1 if an overlay is mounted on fs/ of the entry KIND, NAME below MNT, *DEV then its device; 0 if not; -errno. */
-int sfs_mounts_find(const char *mnt, enum strata_kind kind, const char *name, dev_t *dev);
+/* The absolute path where it is now, the caller's; NULL if it is nowhere, or out of memory. */
+char *sfs_mounts_place(const char *mnt, dev_t dev);
 
-/* 1 if something is mounted below PATH, an absolute path; the place of the first is added to WHERE. 0; -errno. */
-int sfs_mounts_below(const char *path, struct strata_buf *where);
+/* Calls FOUND for each overlay mounted on an fs/ below. 0 or -errno. */
+int sfs_mounts_each(const char *mnt, dev_t dev, void (*found)(const struct sfs_mounted *m, void *data), void *data);
+
+/* 1 if an overlay is mounted on fs/ of the entry KIND, NAME, *DEV then its device; 0 if not; -errno. */
+int sfs_mounts_find(const char *mnt, dev_t on, enum strata_kind kind, const char *name, dev_t *dev);
+
+/* 1 if something is mounted below that fs/; the place of the first is added to WHERE. 0; -errno. */
+int sfs_mounts_below(const char *mnt, dev_t on, enum strata_kind kind, const char *name, struct strata_buf *where);
 
 /*
  * Closes FD, the last use of a superblock, on a thread of its own: it may write back for long what is to be deleted.

@@ -3,6 +3,7 @@
 
 #include "metrics.h"
 #include "node.h"
+#include "place.h"
 #include "util/cleanup.h"
 
 #include <fcntl.h>
@@ -94,15 +95,13 @@ static bool kernel_has(struct sfs *sfs, enum strata_kind kind, const char *name,
         const struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED };
         cleanup_free char *path = NULL;
         cleanup_fd int fd = -1;
-        struct statx stx;
 
         if (asprintf(&path, "%s/%s/%s", sfs->mnt, strata_kind_folder(kind), name) < 0) {
                 path = NULL;
                 return false;
         }
         fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
-        return fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stx) == 0 &&
-               stx.stx_ino == sfs_node(id, SFS_SLOT_ENTRY);
+        return fd >= 0 && sfs_place_is(fd, sfs->dev, sfs_node(id, SFS_SLOT_ENTRY));
 }
 
 bool sfs_moves_find(struct sfs *sfs, enum strata_kind kind, const char *name, uint64_t *id)

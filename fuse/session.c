@@ -13,12 +13,14 @@
 #include "mountpoint.h"
 #include "moves.h"
 #include "ops.h"
+#include "place.h"
 #include "pool.h"
 #include "recover.h"
 #include "say.h"
 #include "store.h"
 #include "takeover.h"
 #include "trash.h"
+#include "util/cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,7 +131,9 @@ static void done_first(struct sfs_job *job)
 /* True if something else lies on top of our mount, which is to stay then. */
 static bool is_covered(const struct session *x)
 {
-        return sfs_mountpoint_is_covered(x->sfs.mnt, x->sfs.dev);
+        cleanup_free char *place = sfs_place_path(&x->sfs);
+
+        return place && sfs_mountpoint_is_covered(place, x->sfs.dev);
 }
 
 static void unmount(struct session *x)
@@ -140,10 +144,10 @@ static void unmount(struct session *x)
                         x->sfs.mnt);
                 return;
         }
-        if (umount2(x->sfs.mnt, UMOUNT_NOFOLLOW) < 0) {
+        if (sfs_place_unmount(x->sfs.mnt, x->sfs.dev, 0) < 0) {
                 /* Somebody is in it: MNT_FORCE ends the connection, so that nobody waits for answers any more. */
-                (void)umount2(x->sfs.mnt, MNT_FORCE | UMOUNT_NOFOLLOW);
-                (void)umount2(x->sfs.mnt, MNT_DETACH | UMOUNT_NOFOLLOW);
+                (void)sfs_place_unmount(x->sfs.mnt, x->sfs.dev, MNT_FORCE);
+                (void)sfs_place_unmount(x->sfs.mnt, x->sfs.dev, MNT_DETACH);
         }
 }
 
@@ -434,7 +438,7 @@ static void stop_waiting(struct session *x)
         if (x->host->fuse_fd >= 0 && x->sfs.generation > 1)
                 _exit(1);
         if (x->host->fuse_fd >= 0 && !is_covered(x))
-                (void)umount2(x->sfs.mnt, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+                (void)sfs_place_unmount(x->sfs.mnt, x->sfs.dev, MNT_FORCE | MNT_DETACH);
         unmount_session(x);
 }
 

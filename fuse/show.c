@@ -9,6 +9,7 @@
 #include "metrics.h"
 #include "mount.h"
 #include "mount_text.h"
+#include "place.h"
 #include "trash.h"
 #include "tree.h"
 #include "usage.h"
@@ -22,18 +23,20 @@
 
 char *sfs_entry_path(const struct sfs *sfs, const struct strata_info *info)
 {
+        cleanup_free char *place = sfs_place_path(sfs);
         char *path;
 
-        if (asprintf(&path, "%s/%s/%s", sfs->mnt, strata_kind_folder(info->kind), info->name) < 0)
+        if (!place || asprintf(&path, "%s/%s/%s", place, strata_kind_folder(info->kind), info->name) < 0)
                 return NULL;
         return path;
 }
 
 char *sfs_fs_path(const struct sfs *sfs, const struct strata_info *info)
 {
+        cleanup_free char *place = sfs_place_path(sfs);
         char *path;
 
-        if (asprintf(&path, "%s/%s/%s/fs", sfs->mnt, strata_kind_folder(info->kind), info->name) < 0)
+        if (!place || asprintf(&path, "%s/%s/%s/fs", place, strata_kind_folder(info->kind), info->name) < 0)
                 return NULL;
         return path;
 }

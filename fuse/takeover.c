@@ -8,7 +8,7 @@
 #include "mount.h"
 #include "mounts.h"
 #include "moves.h"
-#include "node.h"
+#include "place.h"
 #include "pool.h"
 #include "strata.h"
 #include "util/cleanup.h"
@@ -59,7 +59,7 @@ static int find_mounts(struct sfs *sfs, bool late)
 {
         struct search x = { .sfs = sfs, .late = late };
 
-        return sfs_mounts_each(sfs->mnt, found_mount, &x);
+        return sfs_mounts_each(sfs->mnt, sfs->dev, found_mount, &x);
 }
 
 bool sfs_takeover_must_wait(struct sfs *sfs, uint64_t id)
@@ -184,31 +184,22 @@ struct tidy_job {
         struct sfs_note *note;
 };
 
-/* True if the kernel still has the entry of N under its old name, not another one. */
-static bool is_entry_at(struct sfs *sfs, const struct sfs_note *n)
-{
-        cleanup_free char *path = NULL;
-        struct statx stx;
-
-        return asprintf(&path, "%s/%s/%s", sfs->mnt, strata_kind_folder(n->kind), n->name) >= 0 &&
-               statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_INO, &stx) == 0 &&
-               stx.stx_ino == sfs_node(n->id, SFS_SLOT_ENTRY);
-}
-
 /* A commit: half-way is a frozen mount, or one that is left where the kernel still has the old name. */
 static void run_tidy(struct sfs_job *job)
 {
         struct tidy_job *t = (struct tidy_job *)job;
         struct strata *s = t->sfs->store;
         struct sfs_note *n = t->note;
-        cleanup_free char *path = NULL;
+        char path[SFS_PLACE_FS_MAX];
+        cleanup_fd int entry = -1;
         struct strata_info info;
         dev_t dev;
 
-        if (!sfs_takeover_wait(t->sfs, n->id) ||
-            asprintf(&path, "%s/%s/%s/fs", t->sfs->mnt, strata_kind_folder(n->kind), n->name) < 0 ||
-            !is_entry_at(t->sfs, n) || strata_entry_info(s, n->id, &info) < 0 ||
-            sfs_mounts_find(t->sfs->mnt, n->kind, n->name, &dev) <= 0 || strata_mount_is_attached(path, &dev) <= 0)
+        /* The kernel may still have the entry under its old name. */
+        if (!sfs_takeover_wait(t->sfs, n->id) || sfs_place_open_entry(t->sfs, n->kind, n->name, n->id, &entry) < 0 ||
+            strata_entry_info(s, n->id, &info) < 0 ||
+            sfs_mounts_find(t->sfs->mnt, t->sfs->dev, n->kind, n->name, &dev) <= 0 ||
+            strata_mount_is_attached(sfs_place_fs(entry, path), &dev) <= 0)
                 return;
         if (info.kind == STRATA_ACTIVE && !s->config.read_only) {
                 (void)strata_mount_thaw(s, path);
