@@ -185,10 +185,17 @@ static int check_others(struct sfs_change *c)
         return -EBUSY;
 }
 
-static bool has_children(struct sfs_change *c)
+/*
+ * -ENOTEMPTY if it has children, and is not to be unmounted in vain. The engine asks again; it is not left to that, as
+ * the last child may go meanwhile, and what is mounted then be removed with whoever is in it.
+ */
+static int check_children(struct sfs_change *c)
 {
-        return c->change == SFS_REMOVE && c->info.kind == STRATA_COMMITTED &&
-               strata_entry_has_children(c->sfs->store, c->info.id) > 0;
+        if (c->change != SFS_REMOVE || c->already || c->info.kind != STRATA_COMMITTED ||
+            strata_entry_has_children(c->sfs->store, c->info.id) <= 0)
+                return 0;
+        sfs_change_why(c, STRATA_REMOVE_CHILDREN);
+        return -ENOTEMPTY;
 }
 
 static int refuse_used(struct sfs_change *c, struct strata_buf *who)
@@ -216,14 +223,13 @@ static int check_left(struct sfs_change *c)
         return 0;
 }
 
-/* What is not mounted at its fs/. With children the engine refuses, with the reason. */
+/* What is not mounted at its fs/. */
 static int apply_bare(struct sfs_change *c)
 {
-        int r;
+        int r = check_children(c);
 
-        if (has_children(c))
-                return apply(c);
-        r = check_others(c);
+        if (r == 0)
+                r = check_others(c);
         if (r == 0)
                 r = check_left(c);
         return r < 0 ? r : apply(c);
@@ -285,12 +291,11 @@ static int commit_mounted(struct sfs_change *c, const char *path)
 static int remove_mounted(struct sfs_change *c, const char *path)
 {
         struct strata_buf who = STRATA_BUF_INIT;
-        int keep, r;
+        int keep, r = check_children(c);
         dev_t dev;
 
-        if (has_children(c))
-                return apply(c); /* which refuses, with the reason */
-        r = c->info.kind == STRATA_COMMITTED ? check_others(c) : 0;
+        if (r == 0 && c->info.kind == STRATA_COMMITTED)
+                r = check_others(c);
         if (r == 0)
                 r = check_left(c);
         if (r < 0)

@@ -45,8 +45,7 @@ static int unlink_entry(struct strata *s, const struct strata_info *info, const 
         if (info->kind == STRATA_COMMITTED) {
                 r = strata_entry_has_children(s, info->id);
                 if (r > 0) {
-                        *why = "other entries stand on this snapshot: `cat children` in it lists them; remove those "
-                               "first";
+                        *why = STRATA_REMOVE_CHILDREN;
                         r = -ENOTEMPTY;
                 }
         }

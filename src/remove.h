@@ -5,6 +5,10 @@
 
 #include "entry.h"
 
+/* Why a snapshot with children is not removed. */
+#define STRATA_REMOVE_CHILDREN                                                                                         \
+        "other entries stand on this snapshot: `cat children` in it lists them; remove those first"
+
 /*
  * Removes an entry: it is gone when this returns, its space follows in the background. Its fs/ is not mounted any more:
  * the caller's duty. Errors: -ENOENT  no such entry   -ENOTEMPTY  a snapshot with children   -EBUSY  another caller is

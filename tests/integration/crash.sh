@@ -98,8 +98,8 @@ is "its parent has no such child" "$(t cat "$MNT/snapshots/base/children" | grep
 
 # ---- killed under load ---------------------------------------------------
 
-# Workers write down what was answered: "KEY try VERB" before, "KEY did VERB" after a step that succeeded
-worker() {
+# Clients write down what was answered: "KEY try VERB" before, "KEY did VERB" after a step that succeeded
+client() {
     local w=$1 r=0 key
     step() {
         local verb=$1
@@ -126,7 +126,7 @@ worker() {
     done
 }
 
-# What is wrong with KEY whose last step is $2, done or tried ($3); W is its worker. Prints nothing when all is well.
+# What is wrong with KEY whose last step is $2, done or tried ($3); W is its client. Prints nothing when all is well.
 judge() {
     local key=$1 verb=$2 how=$3 w=$4 at=() place
     for place in active snapshots; do
@@ -164,15 +164,15 @@ verdicts() {
         # the last line of each key
         while read -r key how verb; do
             judge "$key" "$verb" "$how" "$w"
-        done < <(tac "$BASE/worker.$w" | awk 'NF == 3 && !seen[$1]++')
+        done < <(tac "$BASE/client.$w" | awk 'NF == 3 && !seen[$1]++')
     done
 }
 
-# Entries that no worker has ever asked for
+# Entries that no client has ever asked for
 strangers() {
     (cd "$MNT" && printf '%s\n' active/* snapshots/* | grep -v -e '\*$' -e '^snapshots/base$' -e '^snapshots/work$' | sed 's/.*\///; s/-new$//') |
         LC_ALL=C sort >"$BASE/there"
-    cut -d' ' -f1 "$BASE"/worker.* | LC_ALL=C sort -u | LC_ALL=C comm -13 - "$BASE/there"
+    cut -d' ' -f1 "$BASE"/client.* | LC_ALL=C sort -u | LC_ALL=C comm -13 - "$BASE/there"
 }
 
 clear_all() {
@@ -188,7 +188,7 @@ clear_all() {
 for ROUND in $(seq "$LOADS"); do
     pids=()
     for ((w = 1; w <= 8; w++)); do
-        worker "$w" >"$BASE/worker.$w" 2>/dev/null &
+        client "$w" >"$BASE/client.$w" 2>/dev/null &
         pids+=($!)
         SPAWNS+=($!)
     done
@@ -197,7 +197,7 @@ for ROUND in $(seq "$LOADS"); do
     for pid in "${pids[@]}"; do
         reap "$pid"
     done
-    steps=$(cat "$BASE"/worker.* | grep -c ' did ')
+    steps=$(cat "$BASE"/client.* | grep -c ' did ')
     ok "load $ROUND: work was going on ($steps steps)" test "$steps" -gt 20
     back "load $ROUND"
     is "load $ROUND: every snapshot is active or committed whole" "$(verdicts | head -n 20)" ""

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/helpers/b_common.sh"
 
-WORKERS=16
+CLIENTS=16
 ROUNDS=15
 
 new_mount
@@ -16,14 +16,14 @@ descriptors() { find "/proc/$(worker)/fd" -mindepth 1 -maxdepth 1 2>/dev/null | 
 as_few_descriptors() { [ "$(descriptors)" -le "$1" ]; }
 only() { [ "$(overlays)" -le "$1" ]; }
 
-# One worker: rounds of the five verbs on names of its own. Every failure is a line on stdout, and so is everything that it
+# One client: rounds of the five verbs on names of its own. Every failure is a line on stdout, and so is everything that it
 # leaves behind: "snapshots/NAME" or "active/KEY".
 step() {
     local got
     got=$(timeout -k 5 120 "$HELPERS/syscall" "$@") || echo "failed: $* $got"
 }
 
-worker() {
+client() {
     local w=$1 r key
     for ((r = 1; r <= ROUNDS; r++)); do
         key=w$w-r$r
@@ -60,14 +60,14 @@ worker() {
     done
 }
 
-all_workers() {
+all_clients() {
     local w pids=()
-    for ((w = 1; w <= WORKERS; w++)); do
-        worker "$w" >"$BASE/worker.$w" 2>&1 &
+    for ((w = 1; w <= CLIENTS; w++)); do
+        client "$w" >"$BASE/client.$w" 2>&1 &
         pids+=($!)
     done
     wait "${pids[@]}"
-    cat "$BASE"/worker.* | LC_ALL=C sort
+    cat "$BASE"/client.* | LC_ALL=C sort
 }
 
 listed() { (cd "$MNT" && printf '%s\n' active/* snapshots/* views/*) | grep -v -e '\*' -e '^snapshots/base$' | LC_ALL=C sort; }
@@ -81,7 +81,7 @@ remove_listed() {
 }
 
 # A first pass warms up what is made once; what is there after it has been cleared away is what must be there later
-all_workers >"$BASE/outcome"
+all_clients >"$BASE/outcome"
 is "warm-up: no step fails" "$(grep failed "$BASE/outcome" | head -n 20)" ""
 remove_listed >"$BASE/removed"
 is "warm-up: all can be removed" "$(cat "$BASE/removed")" ""
@@ -90,8 +90,8 @@ is "one layer is left" "$(leftovers | head -n 1) $(count "$STORE/layers")" "link
 fds=$(descriptors)
 threads=$(find "/proc/$(worker)/task" -mindepth 1 -maxdepth 1 | wc -l)
 
-all_workers >"$BASE/outcome"
-is "no step fails in $((WORKERS * ROUNDS)) rounds of $WORKERS processes" "$(grep failed "$BASE/outcome" | head -n 20)" ""
+all_clients >"$BASE/outcome"
+is "no step fails in $((CLIENTS * ROUNDS)) rounds of $CLIENTS processes" "$(grep failed "$BASE/outcome" | head -n 20)" ""
 is "what is listed is what was left" "$(listed)" "$(grep -v failed "$BASE/outcome")"
 ok "nothing is doubled in the store" wait_until 100 settled
 is "leftovers" "$(settled || leftovers)" ""
@@ -118,7 +118,7 @@ is "all can be removed" "$(cat "$BASE/removed")" ""
 ok "and then no mount is left but the base's" only 1
 ok "nor anything in the store" wait_until 100 settled
 
-all_workers >"$BASE/outcome"
+all_clients >"$BASE/outcome"
 is "a third time" "$(grep failed "$BASE/outcome" | head -n 20)" ""
 remove_listed >"$BASE/removed"
 ok "no mount is left" only 1
@@ -187,6 +187,39 @@ done >"$BASE/races"
 is "a parent removed while a child is prepared: one of the two" \
     "$(grep -v -e '^ok 1 ENOENT 1$' -e '^ENOTEMPTY 1 ok 1$' "$BASE/races")" ""
 is "thirty times" "$(wc -l <"$BASE/races")" 30
+
+# The last child of a snapshot in use goes at the moment of its removal: it stays all the same
+limit python3 - "$MNT" >"$BASE/races" <<'END'
+import errno, os, sys
+
+os.chdir(sys.argv[1])
+for i in range(60):
+    name = "used%d" % i
+    os.mkdir("active/" + name)
+    os.rename("active/" + name, "snapshots/" + name)
+    os.mkdir("views/child@" + name)
+    inside = os.open("snapshots/" + name + "/fs", os.O_RDONLY)
+    child = os.fork()
+    if not child:
+        os.rmdir("views/child")
+        os._exit(0)
+    for _ in range(1000):
+        try:
+            os.rmdir("snapshots/" + name)
+            print("removed")
+            break
+        except OSError as e:
+            if e.errno != errno.ENOTEMPTY:
+                print(errno.errorcode[e.errno])
+                break
+    os.waitpid(child, 0)
+    os.close(inside)
+    try:
+        os.rmdir("snapshots/" + name)
+    except FileNotFoundError:
+        print("gone")
+END
+is "a snapshot in use whose last child goes: EBUSY" "$(sort "$BASE/races" | uniq -c | xargs)" "60 EBUSY"
 
 # First touches race with commit: what they see is the old or the new place, never an error of another kind
 for ((i = 1; i <= 20; i++)); do
