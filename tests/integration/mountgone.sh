@@ -119,7 +119,8 @@ prepare work
 echo before >"$MNT/active/work/fs/file"
 unshare -m --propagation private sleep 600 &
 other=$!
-wait_until 10 grep -q "$MNT/active/work/fs" "/proc/$other/mountinfo"
+elsewhere() { [ "$(readlink "/proc/$other/exe")" = "$(readlink -f "$(command -v sleep)")" ]; } # by then it has its namespace
+wait_until 10 elsewhere
 is "another namespace: an import" "$(errno rewrite "$MNT/active/work/layer.tar" junk)" EBUSY
 logged "another namespace: log says whose" import active/work/layer.tar EBUSY "still used by the mount namespace of process $other"
 is "another namespace: no second overlay" "$(errno open "$MNT/active/work/fs/file")" EBUSY
