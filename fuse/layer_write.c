@@ -233,7 +233,9 @@ static void run_write(struct sfs_job *job)
                                      "to write all of it");
         } else if (j->off != l->pos) {
                 j->result = -ESPIPE;
-                set_why(j, "a layer is applied as it arrives: it has to be written in order, from its first byte");
+                conclude(j); /* its writer was told of a failure: nothing is to come of it */
+                set_why(j, "a layer is applied as it arrives: it has to be written in order, from its first byte, and "
+                           "without holes (cp --sparse=never, or cat); the snapshot is as before");
         } else {
                 j->result = strata_import_write(l->in, j->data, j->size);
                 if (j->result == 0)

@@ -97,6 +97,25 @@ isnt "the time of the entry is that of its labels" "$(stat -c %y "$MNT/active/in
 isnt "… in info as well" "$(field updated "$MNT/active/in/info")" "$updated"
 same_tree "what came in equals what went out" "$MNT/active/in/fs" "$MNT/snapshots/child/fs"
 is "and so do its changes" "$(t cat "$MNT/active/in/changes")" "$(t cat "$MNT/snapshots/child/changes")"
+prepare gap base
+mkdir "$BASE/zeroes" && head -c 4M /dev/zero >"$BASE/zeroes/zeroes" && seq 100000 >"$BASE/zeroes/zeroes.after"
+tar -C "$BASE/zeroes" --sort=name -cf "$BASE/full.tar" . && cp --sparse=always "$BASE/full.tar" "$BASE/sparse.tar"
+is "a hole in the archive file is out of order" "$(t cp "$BASE/sparse.tar" "$MNT/active/gap/layer.tar" 2>&1 | grep -o 'Illegal seek' | head -n 1)" "Illegal seek"
+logged "and the log says what to do" import active/gap/layer.tar ESPIPE "cp --sparse=never, or cat"
+is "a whole archive, then something out of order" "$(t python3 -c "
+import os, sys, errno
+fd = os.open(sys.argv[2], os.O_WRONLY)
+data = open(sys.argv[1], 'rb').read()
+while data:
+    data = data[os.write(fd, data):]
+for end in (lambda: os.pwrite(fd, b'x', 1 << 20), lambda: os.close(fd)):
+    try:
+        end()
+        print('ok')
+    except OSError as e:
+        print(errno.errorcode[e.errno])" "$BASE/child.tar" "$MNT/active/gap/layer.tar" | xargs)" "ESPIPE ESPIPE"
+is "… leaves nothing" "$(t cat "$MNT/active/gap/changes")" ""
+ok "written without holes it comes in" t cp --sparse=never "$BASE/sparse.tar" "$MNT/active/gap/layer.tar"
 is "the next one is refused: the layer holds something" "$(import "$BASE/child.tar" in)" ENOTEMPTY
 logged "and the log says what to do" import active/in/layer.tar ENOTEMPTY "child"
 ok "commit of it" commit in
