@@ -18,6 +18,7 @@
 #define TICKET_SECONDS 30  /* a walk again follows within microseconds; this only bounds what killed callers leave */
 #define LOOKUP_SECONDS 5   /* how long a LOOKUP is kept for a mount; the FORGET that it may wait for is on its way */
 #define GETATTR_SECONDS 30 /* how long a GETATTR is kept for a mount, whatever happens */
+#define RELEASES_MAX 2     /* at once, as each looks at all processes, and first touches are to have threads left */
 #define END_SECONDS 60     /* how long the end waits for mounts, commits and removals under way */
 
 int sfs_attach_unmount(struct sfs_attach *a, uint64_t id, const char *path, int flags)
@@ -67,6 +68,8 @@ static void run_release(struct sfs_job *job)
         strata_buf_free(&who);
 }
 
+static void release_idle(struct sfs_attach *a);
+
 static void done_release(struct sfs_job *job)
 {
         struct sfs_mount_job *m = (struct sfs_mount_job *)job;
@@ -77,6 +80,7 @@ static void done_release(struct sfs_job *job)
 
         pthread_mutex_lock(&a->lock);
         a->n_jobs--;
+        a->n_releasing--;
         e = sfs_live_find(a, m->id);
         if (sfs_live_is_mine(e, m)) {
                 /* EAGAIN: the kernel has noted it as idle; untouched until the next try, it goes then. EINVAL: not a
@@ -95,15 +99,16 @@ static void done_release(struct sfs_job *job)
         pthread_mutex_unlock(&a->lock);
         sfs_live_answer(parked, m->id, gone ? -EIO : 0);
         free(m);
+        release_idle(a);
 }
 
-/* Collects up to MAX entries that are due; they are RELEASING then. */
-static unsigned take_due(struct sfs_attach *a, struct sfs_mount_job **jobs, unsigned max)
+/* Collects entries that are due, up to RELEASES_MAX in all; they are RELEASING then. */
+static unsigned take_due(struct sfs_attach *a, struct sfs_mount_job *jobs[RELEASES_MAX])
 {
         time_t now = sfs_live_now();
         unsigned n = 0;
 
-        for (struct sfs_live *e = a->entries; e && n < max; e = e->hh.next) {
+        for (struct sfs_live *e = a->entries; e && a->n_releasing < RELEASES_MAX; e = e->hh.next) {
                 if (e->state != SFS_MOUNTED || !e->expires || now < e->next_try)
                         continue;
                 jobs[n] = sfs_live_job(a, e->id, run_release, done_release);
@@ -113,6 +118,7 @@ static unsigned take_due(struct sfs_attach *a, struct sfs_mount_job **jobs, unsi
                 jobs[n]->dev = e->dev;
                 sfs_live_set(a, e, SFS_RELEASING);
                 e->job = jobs[n]->number;
+                a->n_releasing++;
                 n++;
         }
         return n;
@@ -120,19 +126,17 @@ static unsigned take_due(struct sfs_attach *a, struct sfs_mount_job **jobs, unsi
 
 static void release_idle(struct sfs_attach *a)
 {
-        struct sfs_mount_job *jobs[64];
+        struct sfs_mount_job *jobs[RELEASES_MAX];
         unsigned n;
 
-        do {
-                pthread_mutex_lock(&a->lock);
-                n = a->stopping ? 0 : take_due(a, jobs, 64);
-                pthread_mutex_unlock(&a->lock);
-                for (unsigned i = 0; i < n; i++) {
-                        if (jobs[i]->marked)
-                                sfs_attach_arm(a, jobs[i]->id); /* this try may unmount it */
-                        sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &jobs[i]->job);
-                }
-        } while (n == 64);
+        pthread_mutex_lock(&a->lock);
+        n = a->stopping ? 0 : take_due(a, jobs);
+        pthread_mutex_unlock(&a->lock);
+        for (unsigned i = 0; i < n; i++) {
+                if (jobs[i]->marked)
+                        sfs_attach_arm(a, jobs[i]->id); /* this try may unmount it */
+                sfs_pool_submit(a->sfs->pool, SFS_LANE_MOUNT, &jobs[i]->job);
+        }
 }
 
 /* ---- what is stale ---- */

@@ -209,14 +209,18 @@ static int refuse_used(struct sfs_change *c, struct strata_buf *who)
 static int check_left(struct sfs_change *c)
 {
         struct strata_buf who = STRATA_BUF_INIT;
-        dev_t dev, lost[SFS_LOST_MAX];
+        dev_t dev, lost[SFS_LOST_MAX] = { 0 };
 
         if (c->change != SFS_REMOVE)
                 return 0;
         if (sfs_attach_is_inherited(c->sfs->attach, c->info.id, &dev) && strata_busy_processes(dev, false, &who))
                 return refuse_used(c, &who);
-        /* What is in the table is on the tree somewhere: the number is another one's by now. */
-        (void)sfs_attach_was_lost(c->sfs->attach, c->info.id, lost);
+        /*
+         * Of an active one check_others() knows for sure. Here a device is all there is, and if it is in a table it is
+         * on the tree somewhere: its number is another one's by now.
+         */
+        if (c->info.kind != STRATA_ACTIVE)
+                (void)sfs_attach_was_lost(c->sfs->attach, c->info.id, lost);
         for (unsigned i = 0; i < SFS_LOST_MAX && lost[i]; i++)
                 if (!strata_busy_is_mounted(lost[i]) && strata_busy_processes(lost[i], false, &who))
                         return refuse_used(c, &who);

@@ -72,6 +72,7 @@ struct sfs_attach {
         struct sfs_ticket *tickets;
         uint64_t last_job;
         unsigned n_jobs;
+        unsigned n_releasing; /* of these: they try to unmount what is idle */
         unsigned n_claims;
         bool stopping;
 };

@@ -208,6 +208,8 @@ static void start_change(struct sfs_change *c)
         if (claim == SFS_CLAIM_BARE ||
             (claim == SFS_CLAIM_MOUNTED && (c->change == SFS_RENAME || c->change == SFS_EXCHANGE))) {
                 c->result = sfs_change_apply(c);
+                if (c->change == SFS_COMMIT && c->result == 0 && c->info.id)
+                        sfs_attach_arm(c->sfs->attach, c->info.id); /* its time is another one now */
                 done_change(&c->job);
                 return;
         }

@@ -9,6 +9,8 @@
 
 metric() { t sed -n "s/^$1 //p" "$MNT/metrics"; }
 
+is_inside() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; } # PROCESS FOLDER
+
 # ---- unmounted by hand, and the kernel has forgotten the name
 
 forgotten() { # ENTRY: mounted, looked at once more, unmounted, and dropped from the kernel's caches
@@ -32,6 +34,29 @@ is "forgotten: what was committed" "$(t cat "$MNT/snapshots/committed/fs/file")"
 is "forgotten: a snapshot with a child" "$(errno rmdir "$MNT/snapshots/base")" ENOTEMPTY
 t rmdir "$MNT/snapshots/committed"
 is "forgotten: a snapshot" "$(errno rmdir "$MNT/snapshots/base")" ok
+
+# ---- unmounted by hand, and another file system has the number of its device by now
+
+prepare stranger
+stat "$MNT/active/stranger/fs" >/dev/null
+device=$(stat -c %d "$MNT/active/stranger/fs")
+umount "$MNT/active/stranger/fs"
+mkdir "$BASE"/other.{1..40}
+for place in "$BASE"/other.*; do
+    mount -t tmpfs -o size=4k stranger "$place"
+    [ "$(stat -c %d "$place")" != "$device" ] || break
+done
+if [ "$(stat -c %d "$place")" = "$device" ]; then
+    spawn sh -c 'cd "$1" && exec sleep 600' - "$place"
+    wait_until 10 is_inside "$SPAWNED" "$place"
+    umount -l "$place"
+    is "a stranger with the number of its device does not keep it" "$(errno rmdir "$MNT/active/stranger")" ok
+    unspawn "$SPAWNED"
+else
+    diag "the number of the device was not given out again"
+    is "without a stranger" "$(errno rmdir "$MNT/active/stranger")" ok
+fi
+for place in "$BASE"/other.*; do ! mounted "$place" || umount "$place"; done
 stop_program
 
 # ---- taken away by the kernel: a caller of rmdir or of an exchange that is killed before its request was read
@@ -53,7 +78,6 @@ removal_killed_while_queued() { # ENTRY: until the kernel has taken its mount aw
     done
     diag "$1 stays mounted after $tries tries"
 }
-is_inside() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; } # PROCESS FOLDER
 within=()
 set -m # or what is in the background ignores SIGINT
 new_mount

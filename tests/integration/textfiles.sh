@@ -202,6 +202,12 @@ is "mtime of an active snapshot is its time of preparation" \
     "$(date -u -d "@$(stat -c %Y "$A/alone")" +%FT%T)" "$(field created "$A/alone/info" | cut -c1-19)"
 is "mtime of a snapshot is its time of commit" \
     "$(date -u -d "@$(stat -c %Y "$S/two")" +%FT%T)" "$(field committed "$S/two/info" | cut -c1-19)"
+mkdir "$A/three.old"
+stat "$A/three.old" >/dev/null
+sleep 0.02
+mv "$A/three.old" "$S/three.old"
+is "… also where its time was asked for before" "$(date -u -d "@$(stat -c %.9Y "$S/three.old")" +%FT%T.%NZ)" "$(field committed "$S/three.old/info")"
+rmdir "$S/three.old"
 is "ls -t lists by age" "$(ls -t "$S" | tr '\n' ' ')" "two one "
 MTIME=$(stat -c %.9Y "$S/one")
 mv "$S/one" "$S/eins"
