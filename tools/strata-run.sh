@@ -16,12 +16,12 @@ runtime_config='
         del(.linux.resources, (.mounts[] | select(.destination == "/sys/fs/cgroup"))) |
         if $net then del(.linux.namespaces[] | select(.type == "network")) else . end'
 
-# What runs without a runtime, on the outer side of chroot: FS ID:ID DIRECTORY ENV-FILE CMD... A session of its own, as its
-# process group is not to be seen inside.
+# What runs without a runtime, on the outer side of chroot: LAST-STEP STARTED FS UID:GID DIRECTORY COUNT VARIABLE... CMD... A
+# session of its own, as its process group is not to be seen inside.
 # shellcheck disable=SC2016
 bare_runtime='
-        fs=$1 user=$2 cwd=$3 env=$4
-        shift 4
+        last=$1 fs=$3
+        shift
         for dir in proc dev; do
                 [ ! -L "$fs/$dir" ] && mkdir -p "$fs/$dir" || exit 126
         done
@@ -29,8 +29,25 @@ bare_runtime='
         for dev in null zero full random urandom tty; do
                 : >"$fs/dev/$dev" && mount --bind "/dev/$dev" "$fs/dev/$dev" || exit 126
         done
-        . "$env"
-        exec setsid unshare --root="$fs" --wd="$cwd" --setgid="${user#*:}" --setuid="${user%:*}" "$@"'
+        exec setsid setpriv --clear-groups perl -e "$last" "$@"'
+
+# The last step, from there to the inner side. The image's variables are arguments up to here: programs of the host, and
+# their loader, would obey some of them, and the image need not have an env(1). STARTED is filled if exec works.
+# shellcheck disable=SC2016
+bare_command='
+        use POSIX ();
+        my ($started, $fs, $user, $cwd, $count) = splice @ARGV, 0, 5;
+        my %variables = map { split /=/, $_, 2 } splice @ARGV, 0, $count;
+        my ($uid, $gid) = split /:/, $user;
+        open my $mark, ">", $started or die "strata: cannot write $started: $!\n";
+        chroot $fs and chdir $cwd or die "strata: cannot enter $cwd: $!\n";
+        POSIX::setgid($gid) and POSIX::setuid($uid) or die "strata: cannot become $user: $!\n";
+        syswrite $mark, "$$\n" or die "strata: cannot write $started: $!\n";
+        %ENV = %variables;
+        exec { $ARGV[0] } @ARGV;
+        warn "strata: cannot run $ARGV[0]: $!\n";
+        truncate $mark, 0;
+        exit 127;'
 
 find_runtime() {
         runtime=${STRATA_RUNTIME:-}
@@ -40,6 +57,7 @@ find_runtime() {
         done
         [ -n "$runtime" ] || runtime=unshare
         need "$runtime" jq
+        [ "$runtime" != unshare ] || need perl
 }
 
 # Prints UID:GID of a USER[:GROUP] in names or numbers, by the snapshot's own files.
@@ -96,13 +114,11 @@ run_in() { # [CMD...]
                 container=$key
                 job "$runtime" run -b "$tmp" "$container"
         else
-                jq -r '.env[] | select(test("^[A-Za-z_][A-Za-z0-9_]*=")) | split("=") |
-                        "export " + .[0] + "=" + (.[1:] | join("=") | @sh)' "$tmp/process" >"$tmp/env"
-                eval "set -- $(jq -r '.args | map(@sh) | join(" ")' "$tmp/process")"
+                eval "set -- $(jq -r '[.cwd, (.env | length | tostring)] + .env + .args | map(@sh) | join(" ")' "$tmp/process")"
                 isolated=--net
                 [ -z "$net" ] || isolated=--fork
-                job env -i "$(command -v unshare)" --mount --uts --ipc --pid --fork --kill-child "$isolated" \
-                        /bin/sh -c "$bare_runtime" sh "$fs" "$user" "$(jq -r .cwd "$tmp/process")" "$tmp/env" "$@"
+                job env -i "PATH=$PATH" "$(command -v unshare)" --mount --uts --ipc --pid --fork --kill-child "$isolated" \
+                        /bin/sh -c "$bare_runtime" strata "$bare_command" "$tmp/started" "$fs" "$user" "$@"
         fi
 }
 

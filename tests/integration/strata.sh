@@ -127,22 +127,9 @@ printf X | dd of="$damaged" bs=1 seek=600 conv=notrunc status=none
 broken "a blob that is not its digest" 65
 
 # ---- run, with each runtime
-# crun refuses machines with both forms of cgroups, so it gets a namespace where there is one
-become() { # RUNTIME ARG…
-    local wrap=()
-    if [ "$1" = crun ] && [ -d /sys/fs/cgroup/unified ]; then
-        mount --make-shared "$MNT" # or what is attached later is not seen in there
-        wrap=(unshare -m --propagation slave sh -c
-            'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh)
-    fi
-    exec env STRATA_RUNTIME="$1" TMPDIR="$BASE/tmp" STRATA_MNT="$MNT" timeout -k 5 120 "${wrap[@]}" "$STRATA" "${@:2}"
-}
-with_runtime() { (become "$@"); }
 long=$((100000 + $$))
 running() { pgrep -fx "sleep $long" >/dev/null; }
-runtimes='runc unshare'
-! command -v crun >/dev/null || runtimes='crun runc unshare'
-for r in $runtimes; do
+for r in $RUNTIMES; do
     is "$r: user, environment, folder and command of the image" "$(with_runtime "$r" run "oci:$I:a" | tr '\n' ' ')" '1234 77 a "b" $c /work '
     is "$r: a command instead, with its arguments" "$(with_runtime "$r" run "$top" /bin/sh -c 'printf "<%s>" "$@"' x 'a b' '' '$c' -- '*')" '<a b><><$c><--><*>'
     is "$r: its exit code" "$(with_runtime "$r" run "$top" sh -c 'exit 7'; echo $?)" 7

@@ -6,6 +6,7 @@
 #   $STRATA                the script under test
 #   strata ARG…            it, on $MNT, with $BASE/tmp for its temporary files, under the anti-hang limit
 #   status_is DESC STATUS ARG…   strata ARG… ends with STATUS; what it wrote is in $OUT
+#   with_runtime RUNTIME ARG…    strata ARG… with that one of $RUNTIMES; become is the same, in the place of the shell
 #   need TOOL…             bails out without them
 #   programs DIR NAME…     puts programs of this machine and the libraries they need below DIR
 #   packages DIR NAME…     puts the files of installed Debian packages below DIR
@@ -28,6 +29,21 @@ status_is() {
     strata "$@" >"$OUT" 2>&1 </dev/null || status=$?
     is "$desc" "$status" "$want" || diag "$(tail -n 5 "$OUT")"
 }
+
+RUNTIMES='runc unshare'
+! command -v crun >/dev/null || RUNTIMES="crun $RUNTIMES"
+
+# crun refuses machines with both forms of cgroups, so it gets a namespace where there is one
+become() { # RUNTIME ARG…
+    local wrap=()
+    if [ "$1" = crun ] && [ -d /sys/fs/cgroup/unified ]; then
+        mount --make-shared "$MNT" # or what is attached later is not seen in there
+        wrap=(unshare -m --propagation slave sh -c
+            'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh)
+    fi
+    exec env STRATA_RUNTIME="$1" TMPDIR="$BASE/tmp" STRATA_MNT="$MNT" timeout -k 5 120 "${wrap[@]}" "$STRATA" "${@:2}"
+}
+with_runtime() { (become "$@"); }
 
 need() {
     local tool
