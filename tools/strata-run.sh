@@ -40,7 +40,7 @@ bare_command='
         my %variables = map { split /=/, $_, 2 } splice @ARGV, 0, $count;
         my ($uid, $gid) = split /:/, $user;
         open my $mark, ">", $started or die "strata: cannot write $started: $!\n";
-        chroot $fs and chdir $cwd or die "strata: cannot enter $cwd: $!\n";
+        chroot $fs and chdir "/" and chdir $cwd or die "strata: cannot enter $cwd: $!\n";
         POSIX::setgid($gid) and POSIX::setuid($uid) or die "strata: cannot become $user: $!\n";
         syswrite $mark, "$$\n" or die "strata: cannot write $started: $!\n";
         %ENV = %variables;
@@ -96,7 +96,7 @@ run_in() { # [CMD...]
         tty=false
         [ ! -t 0 ] || [ ! -t 1 ] || tty=true
         jq --argjson tty "$tty" --arg fs "$fs" --arg user "$user" --arg term "${TERM:-dumb}" '.config as $c | {
-                fs: $fs, tty: $tty, cwd: (($c.WorkingDir // "") | if . == "" then "/" else . end),
+                fs: $fs, tty: $tty, cwd: (($c.WorkingDir // "") | if startswith("/") then . else "/" + . end),
                 uid: ($user | split(":")[0] | tonumber), gid: ($user | split(":")[1] | tonumber),
                 args: (if $ARGS.positional != [] then $ARGS.positional
                         else (($c.Entrypoint // []) + ($c.Cmd // []) | if . == [] then ["/bin/sh"] else . end) end),

@@ -54,5 +54,24 @@ for r in $RUNTIMES; do
 done
 is "without an env(1) and a shell in it" "$(t mkdir "$A/bare@$top" && rm "$A/bare/fs/bin/env" "$A/bare/fs/bin/sh" && t mv "$A/bare" "$S/bare" &&
     printf 'A=b\n' >"$S/bare/labels/oci.env" && printed unshare bare cat /proc/self/environ | tr '\0' '\n' | grep A=)" A=b
+
+# ---- folders
+for dir in . ..; do
+    configure "in-$dir" ".config.WorkingDir = \"$dir\""
+done
+for r in $RUNTIMES; do
+    for dir in . ..; do
+        status=0
+        with_runtime "$r" run --keep inside "in-$dir" sh -c 'pwd; echo x >written' >"$OUT" 2>&1 || status=$?
+        is "$r: a working folder $dir is below the root" "$status $(cat "$OUT" "$A/inside/fs/written")" $'0 /\nx'
+        t rmdir "$A/inside"
+    done
+    is "$r: nothing is written where strata was called" "$(find "$BASE" -maxdepth 2 -name written)" ''
+done
+t mkdir "$A/x@$top" && mkdir "$A/x/fs/x" && mv "$A/x" "$S/x" && echo x >"$S/x/labels/oci.workdir"
+for r in $RUNTIMES; do
+    is "$r: one without a / in front" "$(with_runtime "$r" run x sh -c pwd 2>&1)" /x
+done
+
 clean "nothing is left"
 done_testing
