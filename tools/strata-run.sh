@@ -73,6 +73,13 @@ ids() { # FS USER
         echo "${uid:-${user:-0}}:${gid:-${group:-0}}"
 }
 
+# The kernel would take 2^32 for 0; runtimes take numbers below 2^31.
+check_ids() { # UID:GID
+        case $1 in *[!0-9:]* | *:*:*) die "$EX_DATAERR" "the image's user is unknown in it: $1" ;; esac
+        [ "${1%:*}" -le 2147483647 ] 2>/dev/null && [ "${1#*:}" -le 2147483647 ] 2>/dev/null ||
+                die "$EX_DATAERR" "the image's user is no number below 2147483648: $1"
+}
+
 # The host's servers of names, where the network is the host's and FS names none. take_resolver() takes them away again, as
 # they are no change of the command's.
 lend_resolver() { # FS
@@ -92,7 +99,7 @@ run_in() { # [CMD...]
         fs=$mnt/active/$key/fs
         [ -d "$fs/." ] || die "$EX_OSERR" "cannot enter $fs"
         user=$(ids "$fs" "$(jq -r '.config.User // ""' "$tmp/config")")
-        case $user in *[!0-9:]*) die "$EX_DATAERR" "the image's user is unknown in it: $user" ;; esac
+        check_ids "$user"
         tty=false
         [ ! -t 0 ] || [ ! -t 1 ] || tty=true
         jq --argjson tty "$tty" --arg fs "$fs" --arg user "$user" --arg term "${TERM:-dumb}" '.config as $c | {

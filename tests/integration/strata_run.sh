@@ -9,6 +9,7 @@ new_mount
 mkdir "$BASE/tmp"
 cd "$BASE/tmp" || exit 1
 A=$MNT/active S=$MNT/snapshots
+export STRATA_RUNTIME=unshare
 
 I=$BASE/image
 new_image "$I:a"
@@ -71,6 +72,20 @@ done
 t mkdir "$A/x@$top" && mkdir "$A/x/fs/x" && mv "$A/x" "$S/x" && echo x >"$S/x/labels/oci.workdir"
 for r in $RUNTIMES; do
     is "$r: one without a / in front" "$(with_runtime "$r" run x sh -c pwd 2>&1)" /x
+done
+
+# ---- users
+n=0
+for user in 4294967296 0:4294967296 2147483648 99999999999999999999:0 1:2:3 nobody -1 vast; do
+    n=$((n + 1))
+    t mkdir "$A/user$n@$top" && echo vast:x:4294967296:0::/: >"$A/user$n/fs/etc/passwd" && mv "$A/user$n" "$S/user$n"
+    echo "$user" >"$S/user$n/labels/oci.user"
+    status_is "the user $user is none" 65 run "user$n" id -u
+    like "and that is said" "$(cat "$OUT")" "^strata: the image's user is (unknown in it|no number below 2147483648): "
+done
+echo 2147483647:2147483647 >"$S/user1/labels/oci.user"
+for r in $RUNTIMES; do
+    is "$r: the last user there is" "$(with_runtime "$r" run user1 sh -c 'id -u; id -g' 2>&1 | xargs)" '2147483647 2147483647'
 done
 
 clean "nothing is left"
