@@ -91,7 +91,8 @@ lend_resolver() { # FS
 take_resolver() { # FS
         [ -n "$lent" ] && [ ! -L "$1/etc" ] && [ ! -L "$1/etc/resolv.conf" ] || return 0
         lent=''
-        ! cmp -s /etc/resolv.conf "$1/etc/resolv.conf" || rm -f "$1/etc/resolv.conf"
+        # the command may have put there what a reader would wait for
+        [ ! -f "$1/etc/resolv.conf" ] || ! cmp -s /etc/resolv.conf "$1/etc/resolv.conf" || rm -f "$1/etc/resolv.conf"
 }
 
 # CMD in the active snapshot key, from the configuration in $tmp/config.

@@ -13,7 +13,7 @@ export STRATA_RUNTIME=unshare
 
 I=$BASE/image
 new_image "$I:a"
-programs "$BASE/root" dash cat ls rm mkdir
+programs "$BASE/root" dash cat ls rm mkdir mkfifo
 add_layer "$I:a" "$BASE/root"
 mkdir -p "$BASE/second/etc" && echo second >"$BASE/second/etc/second"
 add_layer "$I:a" "$BASE/second"
@@ -183,6 +183,9 @@ if [ -s /etc/resolv.conf ]; then
     t rmdir "$A/net"
     strata run --net --keep net "$top" sh -c 'echo own >/etc/resolv.conf' 2>/dev/null
     is "what the command made of them is" "$(t cat "$A/net/changes" | grep resolv) $(cat "$A/net/fs/etc/resolv.conf")" "A /etc/resolv.conf own"
+    t rmdir "$A/net"
+    status_is "a pipe in their place" 0 run --net --keep net "$top" sh -c 'rm /etc/resolv.conf && mkfifo /etc/resolv.conf'
+    is "is not read, and is a change" "$(t cat "$A/net/changes")" "A /etc/resolv.conf"
     t rmdir "$A/net"
     t mkdir "$A/linked@$top" && ln -s "$BASE/outside" "$A/linked/fs/etc/resolv.conf" && mv "$A/linked" "$S/linked"
     status_is "a symbolic link in their place" 1 run --net linked cat /etc/resolv.conf
