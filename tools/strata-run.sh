@@ -14,7 +14,13 @@ runtime_config='
                         "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"] | map("CAP_" + .) |
                         {bounding: ., effective: ., permitted: .})) |
         del(.linux.resources, (.mounts[] | select(.destination == "/sys/fs/cgroup"))) |
-        if $net then del(.linux.namespaces[] | select(.type == "network")) else . end'
+        if $net then del(.linux.namespaces[] | select(.type == "network")) else . end |
+        if $userns then (.mounts[] | select(.type == "devpts").options) |= map(select(startswith("gid=") | not)) |
+                (.mounts[] | select(.type == "sysfs" and $net)) |= (.type = "none" | .source = "/sys" | .options += ["rbind"]) else . end'
+
+# A user namespace that has not all ids, as that of unshare -Urm, may lack the group of terminals; and no sysfs can be mounted
+# in one for a network that is not its own.
+in_user_namespace() { ! grep -qE '^ +0 +0 +4294967295$' /proc/self/gid_map; }
 
 # What runs without a runtime, on the outer side of chroot: LAST-STEP STARTED FS UID:GID DIRECTORY COUNT VARIABLE... CMD... A
 # session of its own, as its process group is not to be seen inside.
@@ -29,7 +35,9 @@ bare_runtime='
         for dev in null zero full random urandom tty; do
                 : >"$fs/dev/$dev" && mount --bind "/dev/$dev" "$fs/dev/$dev" || exit 126
         done
-        exec setsid setpriv --clear-groups perl -e "$last" "$@"'
+        groups=--clear-groups
+        ! grep -q deny /proc/self/setgroups || groups=--keep-groups
+        exec setsid setpriv "$groups" perl -e "$last" "$@"'
 
 # The last step, from there to the inner side. The image's variables are arguments up to here: programs of the host, and
 # their loader, would obey some of them, and the image need not have an env(1). STARTED is filled if exec works.
@@ -117,10 +125,11 @@ run_in() { # [CMD...]
         if [ "$runtime" != unshare ]; then
                 rm -f "$tmp/config.json"
                 "$runtime" spec -b "$tmp" && jq --slurpfile p "$tmp/process" --argjson net "$([ -z "$net" ] && echo false || echo true)" \
+                        --argjson userns "$(in_user_namespace && echo true || echo false)" \
                         '$p[0] as {$fs, $tty, $cwd, $uid, $gid, $args, $env} | '"$runtime_config" "$tmp/config.json" >"$tmp/runtime" &&
                         mv "$tmp/runtime" "$tmp/config.json" || die "$EX_OSERR" "no configuration for $runtime"
                 container=$key
-                job "$runtime" run -b "$tmp" "$container"
+                job "$runtime" run -b "$tmp" --pid-file "$tmp/started" "$container"
         else
                 eval "set -- $(jq -r '[.cwd, (.env | length | tostring)] + .env + .args | map(@sh) | join(" ")' "$tmp/process")"
                 isolated=--net
@@ -151,6 +160,8 @@ prepare_run() { # NAME [CMD...]
         run_in "$@"
         status=$? container=''
         take_resolver "$mnt/active/$key/fs"
+        # what is there then are the folders that the runtime mounts on
+        [ -s "$tmp/started" ] || { keep='' && die "$EX_OSERR" "$runtime did not start the command"; }
 }
 
 # What is not typed is for the question alone, not for the command.
