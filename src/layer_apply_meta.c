@@ -4,7 +4,6 @@
 
 #include "layer_walk.h"
 #include "strata.h"
-#include "util/copy.h"
 #include "xattrs.h"
 
 #include <archive.h>
@@ -22,55 +21,46 @@
 #include <linux/xattr.h>
 #include <unistd.h>
 
-/* How overlayfs itself stores what is called like its own, after its prefix: fs/overlayfs/overlayfs.h,
- * OVL_XATTR_ESCAPE_PREFIX. */
-#define ESCAPE "overlay."
-
 const char *strata_apply_opaque_name(const struct strata_apply *a)
 {
         return a->s->in_userns ? "user.overlay.opaque" : "trusted.overlay.opaque";
 }
 
-static bool is_overlay_own(const struct strata_apply *a, const char *name)
+/* -ERANGE if NAME is too long. */
+static int add_xattr(struct strata_apply *a, const char *name, const void *value, size_t len)
 {
-        const char *own = strata_layer_prefix(a->s->in_userns);
-
-        return strncmp(name, own, strlen(own)) == 0;
-}
-
-static void add_xattr(struct strata_apply *a, const char *name, const void *value, size_t len)
-{
-        const char *own = strata_layer_prefix(a->s->in_userns), *tail = name;
+        char escaped[XATTR_NAME_MAX + 1];
+        const char *stored = strata_xattrs_stored_name(name, strata_layer_prefix(a->s->in_userns), escaped);
         struct strata_buf *buf = &a->xattrs;
         uint32_t len32 = (uint32_t)len;
 
-        if (is_overlay_own(a, name)) {
-                strata_buf_addstr(buf, own);
-                strata_buf_addstr(buf, ESCAPE);
-                tail = name + strlen(own);
-        }
-        strata_buf_add(buf, tail, strlen(tail) + 1);
+        if (!stored)
+                return -ERANGE;
+        strata_buf_add(buf, stored, strlen(stored) + 1);
         strata_buf_add(buf, &len32, sizeof(len32));
         strata_buf_add(buf, value, len);
+        return strata_buf_status(buf);
 }
 
 static int get_xattrs(struct strata_apply *a, struct archive_entry *e)
 {
         const char *name;
         const void *value;
-        size_t len, max;
+        size_t len;
+        int r = 0;
 
         (void)archive_entry_xattr_reset(e);
-        while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
-                max = XATTR_NAME_MAX - (name && is_overlay_own(a, name) ? strlen(ESCAPE) : 0);
-                if (!name || !name[0] || strlen(name) > max)
-                        return strata_apply_fail(a, -EINVAL, archive_entry_pathname(e), "an xattr's name is too long");
-                if (len > XATTR_SIZE_MAX)
+        while (r == 0 && archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
+                if (name && len > XATTR_SIZE_MAX)
                         return strata_apply_fail(a, -EINVAL, archive_entry_pathname(e), "an xattr is over 64 KiB long");
-                if (strata_xattrs_travels(name)) /* as others unpack as well: what is another machine's is left out */
-                        add_xattr(a, name, value, len);
+                if (!name || !name[0] || strlen(name) > XATTR_NAME_MAX)
+                        r = -ERANGE;
+                else if (strata_xattrs_travels(name)) /* as others unpack: what is another machine's is left out */
+                        r = add_xattr(a, name, value, len);
         }
-        return strata_buf_status(&a->xattrs);
+        if (r == -ERANGE)
+                return strata_apply_fail(a, -EINVAL, archive_entry_pathname(e), "an xattr's name is too long");
+        return r;
 }
 
 /* From libarchive's tags to the kernel's: include/uapi/linux/posix_acl.h. */
@@ -129,9 +119,9 @@ static int get_acl(struct strata_apply *a, struct archive_entry *e, int want, co
         }
         r = strata_buf_status(&value);
         if (r == 0 && value.len > sizeof(head))
-                add_xattr(a, xattr, value.data, value.len);
+                r = add_xattr(a, xattr, value.data, value.len);
         strata_buf_free(&value);
-        return r < 0 ? r : strata_buf_status(&a->xattrs);
+        return r;
 }
 
 /* Before 1970 libarchive has the sign at the seconds alone: -1.5 are -1 and 500,000,000. The kernel counts forwards. */
@@ -156,9 +146,7 @@ static int collect(void *data, const char *name, const void *value, size_t len)
 {
         struct strata_apply *a = data;
 
-        if (strata_xattrs_travels(name))
-                add_xattr(a, name, value, len);
-        return strata_buf_status(&a->xattrs);
+        return strata_xattrs_travels(name) ? add_xattr(a, name, value, len) : 0;
 }
 
 int strata_apply_meta_below(struct strata_apply *a, struct strata_apply_dir *d, const char *name, const struct stat *st,

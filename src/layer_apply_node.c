@@ -2,8 +2,8 @@
 /* Large files, links, devices, whiteouts. */
 #include "layer_apply.h"
 
+#include "copy.h"
 #include "util/cleanup.h"
-#include "util/copy.h"
 
 #include <archive.h>
 #include <errno.h>
@@ -177,7 +177,7 @@ static int copy_up_file(struct strata_apply *a, struct strata_apply_dir *d, cons
         if (r == 0 && fstat(to, &now) < 0)
                 r = -errno;
         if (r == 0)
-                r = strata_copy_attributes(from, &st, to, &now);
+                r = strata_copy_attributes(a->s, STRATA_COPY_MERGED, from, &st, to, &now);
         return r < 0 ? strata_apply_fail(a, r, name, "what a hard link leads to can't be copied from below") : 0;
 }
 

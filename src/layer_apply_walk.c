@@ -5,8 +5,8 @@
  */
 #include "layer_apply.h"
 
+#include "copy.h"
 #include "util/cleanup.h"
-#include "util/copy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +39,7 @@ static int make_missing(struct strata_apply *a, struct strata_apply_dir *d, cons
         if (r == 0 && d->default_acl)
                 r = strata_apply_meta_clear(a, (*ret)->fd);
         if (r == 0)
-                r = strata_copy_attributes(from, &st, (*ret)->fd, &now);
+                r = strata_copy_attributes(a->s, STRATA_COPY_MERGED, from, &st, (*ret)->fd, &now);
         if (r == 0)
                 r = strata_apply_dir_read(a, *ret);
         (*ret)->dirty = true;

@@ -5,6 +5,7 @@
  */
 #include "layer_import.h"
 
+#include "copy.h"
 #include "layer_apply.h"
 #include "layer_publish.h"
 #include "layer_stream.h"
@@ -14,7 +15,6 @@
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
-#include "util/copy.h"
 #include "util/io.h"
 
 #include <archive.h>
@@ -135,7 +135,7 @@ static int make_root(struct strata_import *m, int *ret)
         new = openat(m->layer_fd, STRATA_PUBLISH_FS_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (new < 0 || fstat(new, &now) < 0)
                 return -errno;
-        r = strata_copy_attributes(old, &st, new, &now);
+        r = strata_copy_attributes(m->s, STRATA_COPY_LAYER, old, &st, new, &now);
         if (r == 0)
                 *ret = steal_fd(&new);
         return r;

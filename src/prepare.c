@@ -2,13 +2,13 @@
 #include "prepare.h"
 
 #include "chain.h"
+#include "copy.h"
 #include "link.h"
 #include "record.h"
 #include "store.h"
 #include "strata.h"
 #include "trash.h"
 #include "util/cleanup.h"
-#include "util/copy.h"
 #include "util/timefmt.h"
 
 #include <errno.h>
@@ -32,7 +32,7 @@ static int copy_root(struct strata *s, int layer_fd, uint64_t parent)
         to = openat(layer_fd, "fs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (to < 0 || fstat(to, &now) < 0)
                 return -errno;
-        return strata_copy_attributes(from, &st, to, &now);
+        return strata_copy_attributes(s, STRATA_COPY_LAYER, from, &st, to, &now);
 }
 
 static int make_root(int layer_fd, uid_t uid, gid_t gid)

@@ -6,10 +6,16 @@
 
 #include <endian.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
 
 #define SMALL 4096 /* bytes; beyond, memory is taken from the heap */
+
+/* How overlayfs itself stores what is called like its own, after its prefix: fs/overlayfs/overlayfs.h,
+ * OVL_XATTR_ESCAPE_PREFIX. */
+#define ESCAPE "overlay."
+#define ESCAPE_LEN (sizeof(ESCAPE) - 1)
 
 static ssize_t list_call(int fd, const char *path, char *buf, size_t size)
 {
@@ -43,17 +49,26 @@ static ssize_t fetch(int fd, const char *path, const char *name, char small[SMAL
 }
 
 /* What NAME stands for: NULL if it is overlayfs' own; itself, or unescaped in BUF. */
-static const char *seen_name(const char *name, const char *prefix, char buf[256])
+static const char *seen_name(const char *name, const char *prefix, char buf[XATTR_NAME_MAX + 1])
 {
         size_t len = prefix ? strlen(prefix) : 0;
 
         if (!prefix || strncmp(name, prefix, len) != 0)
                 return name;
-        if (strncmp(name + len, "overlay.", 8) != 0)
+        if (strncmp(name + len, ESCAPE, ESCAPE_LEN) != 0)
                 return NULL;
-        memcpy(buf, prefix, len);
-        strncpy(buf + len, name + len + 8, 255 - len);
-        buf[255] = '\0';
+        snprintf(buf, XATTR_NAME_MAX + 1, "%s%s", prefix, name + len + ESCAPE_LEN);
+        return buf;
+}
+
+const char *strata_xattrs_stored_name(const char *name, const char *prefix, char buf[XATTR_NAME_MAX + 1])
+{
+        size_t len = strlen(prefix);
+
+        if (strncmp(name, prefix, len) != 0)
+                return strlen(name) <= XATTR_NAME_MAX ? name : NULL;
+        if (snprintf(buf, XATTR_NAME_MAX + 1, "%s" ESCAPE "%s", prefix, name + len) > XATTR_NAME_MAX)
+                return NULL;
         return buf;
 }
 
@@ -101,7 +116,7 @@ int strata_xattrs_each(int fd, const char *path, const char *prefix, strata_xatt
 {
         cleanup_free char *big = NULL;
         cleanup_free char **names = NULL;
-        char small[SMALL], buf[256], *list;
+        char small[SMALL], buf[XATTR_NAME_MAX + 1], *list;
         ssize_t len = fetch(fd, path, NULL, small, &big, &list);
         size_t n = 0;
         int r = 0;

@@ -4,6 +4,7 @@
 #define STRATA_XATTRS_H
 
 #include <linux/capability.h>
+#include <linux/limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -16,6 +17,12 @@ typedef int (*strata_xattr_fn)(void *data, const char *name, const void *value, 
  * overlay inside ours) are given as what they stand for. PREFIX may be NULL. What vanishes meanwhile is passed over.
  */
 int strata_xattrs_each(int fd, const char *path, const char *prefix, strata_xattr_fn fn, void *data);
+
+/*
+ * What NAME of a user is called in a layer: NAME itself, or escaped in BUF if it begins with PREFIX. NULL if that is
+ * longer than a name may be.
+ */
+const char *strata_xattrs_stored_name(const char *name, const char *prefix, char buf[XATTR_NAME_MAX + 1]);
 
 /*
  * True for those that belong to the contents, and go along with them from machine to machine: `user.*`, `trusted.*`,

@@ -176,6 +176,41 @@ ok "one cp from tree to tree: a base" prepare twin
 ok "… and its layer" t cp "$MNT/snapshots/base/layer.tar" "$MNT/active/twin/layer.tar"
 is "… equals the first" "$(digest "$MNT/active/twin/fs")" "$(digest "$MNT/snapshots/base/fs")"
 
+# ---- xattrs called as overlayfs calls its own ----------------------------
+
+prepare named
+mkdir -p "$MNT/active/named/fs/d/e"
+touch "$MNT/active/named/fs/d/a"
+mkfifo "$MNT/active/named/fs/d/p"
+for name in $(own_names "$MNT/active/named/fs"); do
+    for path in . d d/a d/e; do
+        ok "$path: $name" setfattr -n "$name" -v mine "$MNT/active/named/fs/$path"
+    done
+    case $name in trusted.*) ok "d/p: $name" setfattr -n "$name" -v mine "$MNT/active/named/fs/d/p" ;; esac
+done
+ok "commit" commit named
+mkdir -p "$BASE/named/d/e"
+touch "$BASE/named/d/a" "$BASE/named/d/p" "$BASE/named/d/e/new"
+ln "$BASE/named/d/a" "$BASE/named/d/c"
+ln "$BASE/named/d/p" "$BASE/named/d/q"
+# of the links only what comes second, so that they lead to what lies below
+t tar -C "$BASE/named" --no-recursion -cf "$BASE/named.tar" d/a d/c d/p d/q d/e/new
+t tar --delete -f "$BASE/named.tar" d/a d/p
+prepare named2 named
+is "a layer with links to what has them comes in" "$(import "$BASE/named.tar" named2)" ok
+for path in . d d/a d/e d/p; do
+    is "$path has them still" "$(xattrs "$MNT/active/named2/fs/$path")" "$(xattrs "$MNT/snapshots/named/fs/$path")"
+done
+is "a link to a file has them" "$(xattrs "$MNT/active/named2/fs/d/c")" "$(xattrs "$MNT/snapshots/named/fs/d/a")"
+is "a link to a pipe" "$(xattrs "$MNT/active/named2/fs/d/q")" "$(xattrs "$MNT/snapshots/named/fs/d/p")"
+is "nothing is changed but what came" "$(t cat "$MNT/active/named2/changes" | tr '\n' ' ')" "M /d/a A /d/c A /d/e/new M /d/p A /d/q "
+ok "out, and into another" sh -c "cat '$MNT/snapshots/named/layer.tar' >'$BASE/named.tar'"
+prepare named3
+is "which comes in" "$(import "$BASE/named.tar" named3)" ok
+is "with all of them" "$(for path in . d d/a d/e d/p; do xattrs "$MNT/active/named3/fs/$path"; done)" \
+    "$(for path in . d d/a d/e d/p; do xattrs "$MNT/snapshots/named/fs/$path"; done)"
+for entry in active/named2 active/named3 snapshots/named; do ok "removed: $entry" t rmdir "$MNT/$entry"; done
+
 # ---- what is refused -----------------------------------------------------
 
 prepare no base

@@ -40,6 +40,8 @@
 #   state                   prints everything that entries show; equal before and after a failed operation
 #   fill DIR                makes some files of several kinds below DIR
 #   digest DIR              one checksum over names, types, modes and contents below DIR
+#   xattrs PATH             all of it, ACLs among them, one a line
+#   own_names PATH          names as overlayfs has them for itself, of those that an overlay takes at PATH: kernels before 6.7 take fewer
 #
 # Environment: STRATAFS, STRATAFS_TEST_OPTIONS, top_builddir, TMPDIR; all have defaults.
 
@@ -326,6 +328,13 @@ fill() {
         ln -s file "$1/soft" &&
         chmod 4711 "$1/dir/big" &&
         chown 123:456 "$1/dir/deep/file"
+}
+
+xattrs() { t getfattr -h -d -m - -e hex "$1" 2>/dev/null | sed 1d; }
+
+own_names() {
+    echo user.overlay.foo
+    [ "$(errno setxattr "$1" trusted.overlay.bar)" != ok ] || echo trusted.overlay.bar trusted.overlay.opaque
 }
 
 # A DIR that is not there equals nothing, not even itself

@@ -140,6 +140,25 @@ works "it is committed" rename "$MNT/active/in" "$MNT/snapshots/in"
 like "it goes out with the marks of an archive" "$(t tar tf "$MNT/snapshots/in/layer.tar" | tr '\n' ' ')" \
     '^\./ \.wh\.gone \.wh\.removed keep/ keep/two new/ new/one replaced/ replaced/\.wh\.\.wh\.\.opq replaced/new $'
 
+# xattrs called as overlayfs here calls its own
+prepare named
+fs=$MNT/active/named/fs
+mkdir "$fs/d" && touch "$fs/d/a"
+for path in . d d/a; do
+    ok "$path: an attribute called as overlayfs' own" setfattr -n user.overlay.opaque -v mine "$fs/$path"
+    ok "$path: and another" setfattr -n user.overlay.foo -v mine "$fs/$path"
+done
+works "it is committed" rename "$MNT/active/named" "$MNT/snapshots/named"
+mkdir -p "$BASE/named/d" && touch "$BASE/named/d/a" && ln "$BASE/named/d/a" "$BASE/named/d/c"
+tar -C "$BASE/named" --no-recursion -cf "$BASE/layer.tar" d/a d/c && tar --delete -f "$BASE/layer.tar" d/a
+prepare named2 named
+works "a layer with a link to it comes in" import "$BASE/layer.tar" "$MNT/active/named2/layer.tar"
+for path in . d d/a; do
+    is "$path has them still" "$(xattrs "$MNT/active/named2/fs/$path")" "$(xattrs "$MNT/snapshots/named/fs/$path")"
+done
+is "and nothing is hidden" "$(t ls "$MNT/active/named2/fs/d" | tr '\n' ' ')" "a c "
+for entry in active/named2 snapshots/named; do works "$entry is removed" rmdir "$MNT/$entry"; done
+
 prepare no base
 before=$(digest "$MNT/snapshots/base/fs")
 tar -C /dev -cf "$BASE/layer.tar" null

@@ -64,12 +64,17 @@ works "a base for root attributes" mkdir "$A/rooted"
 ok "chmod of the root" chmod 2750 "$A/rooted/fs"
 ok "chown of the root" chown 33:44 "$A/rooted/fs"
 works "xattr of the root" setxattr "$A/rooted/fs" user.colour
+for name in $(own_names "$A/rooted/fs"); do
+    ok "one called as overlayfs calls its own: $name" setfattr -n "$name" -v mine "$A/rooted/fs"
+done
 ok "commit it" mv "$A/rooted" "$S/rooted"
 works "prepare on it" mkdir "$A/rooted@rooted"
 is "the child's root has the mode and owner" "$(stat -c '%a %u %g' "$A/rooted/fs")" "2750 33 44"
 works "committing an untouched child" rename "$A/rooted" "$S/rooted2"
 is "its root has them still" "$(stat -c '%a %u %g' "$S/rooted2/fs")" "2750 33 44"
 works "and the xattr" getxattr "$S/rooted2/fs" user.colour
+is "and all others" "$(xattrs "$S/rooted2/fs")" "$(xattrs "$S/rooted/fs")"
+is "so nothing has changed" "$(cat "$S/rooted2/changes")" ""
 
 # ---- view
 works "mkdir views/KEY@PARENT makes a view" mkdir "$V/look@two"

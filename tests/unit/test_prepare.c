@@ -82,6 +82,7 @@ static void an_active_child_looks_like_its_parent(void **state)
         assert_int_equal(setxattr(root, "user.colour", "blue\0green", 10, 0), 0);
         assert_int_equal(setxattr(root, "user.empty", "", 0, 0), 0);
         assert_int_equal(setxattr(root, "trusted.overlay.opaque", "y", 1, 0), 0);
+        assert_int_equal(setxattr(root, "trusted.overlay.overlay.opaque", "esc", 3, 0), 0);
         assert_int_equal(setxattr(root, "user.overlay.opaque", "y", 1, 0), 0);
         assert_int_equal(setxattr(root, "system.posix_acl_access", acl, sizeof(acl), 0), 0);
         assert_int_equal(setxattr(root, "system.posix_acl_default", acl, sizeof(acl), 0), 0);
@@ -107,7 +108,11 @@ static void an_active_child_looks_like_its_parent(void **state)
         assert_int_equal(getxattr(root, "system.posix_acl_default", value, sizeof(value)), sizeof(acl));
         /* overlayfs's own state stays where it is */
         assert_int_equal(getxattr(root, "trusted.overlay.opaque", value, sizeof(value)), -1);
-        assert_int_equal(getxattr(root, "user.overlay.opaque", value, sizeof(value)), -1);
+        /* what users call the same goes along: escaped, or under the prefix that only overlays in a user namespace have
+         */
+        assert_int_equal(getxattr(root, "trusted.overlay.overlay.opaque", value, sizeof(value)), 3);
+        assert_memory_equal(value, "esc", 3);
+        assert_int_equal(getxattr(root, "user.overlay.opaque", value, sizeof(value)), 1);
         assert_int_equal(test_info(t, STRATA_ACTIVE, "k").parent, base);
         assert_int_equal(test_info(t, STRATA_ACTIVE, "k").depth, 2);
         assert_true(test_exists(t, "layers/%" PRIu64 "/children/%" PRIu64, base, id));
