@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/limits.h>
+#include <linux/xattr.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -47,4 +48,14 @@ int strata_copy_attributes(const struct strata *s, enum strata_copy_source sourc
         if (r < 0)
                 return r;
         return futimens(to, times) < 0 ? -errno : 0;
+}
+
+int strata_copy_drop_inherited(int fd)
+{
+        static const char *const acls[] = { XATTR_NAME_POSIX_ACL_ACCESS, XATTR_NAME_POSIX_ACL_DEFAULT };
+
+        for (size_t i = 0; i < sizeof(acls) / sizeof(*acls); i++)
+                if (fremovexattr(fd, acls[i]) < 0 && errno != ENODATA && errno != ENOTSUP)
+                        return -errno;
+        return 0;
 }

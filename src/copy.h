@@ -20,4 +20,10 @@ enum strata_copy_source {
 int strata_copy_attributes(const struct strata *s, enum strata_copy_source source, int from, const struct stat *st,
                            int to, const struct stat *now);
 
+/*
+ * Takes from FD, a directory just made, what it has of a default ACL of the directory it was made in. Its mode still
+ * shows that.
+ */
+int strata_copy_drop_inherited(int fd);
+
 #endif

@@ -133,9 +133,13 @@ static int make_root(struct strata_import *m, int *ret)
                 return -errno;
         m->made = true;
         new = openat(m->layer_fd, STRATA_PUBLISH_FS_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (new < 0 || fstat(new, &now) < 0)
+        if (new < 0)
                 return -errno;
-        r = strata_copy_attributes(m->s, STRATA_COPY_LAYER, old, &st, new, &now);
+        r = strata_copy_drop_inherited(new);
+        if (r == 0 && fstat(new, &now) < 0)
+                r = -errno;
+        if (r == 0)
+                r = strata_copy_attributes(m->s, STRATA_COPY_LAYER, old, &st, new, &now);
         if (r == 0)
                 *ret = steal_fd(&new);
         return r;

@@ -18,34 +18,48 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Makes the root of a child look like the root of its parent: owner, mode, xattrs, ACLs, times. */
-static int copy_root(struct strata *s, int layer_fd, uint64_t parent)
+/* Makes the root of a child, TO, look like the root of its parent: owner, mode, xattrs, ACLs, times. */
+static int copy_root(struct strata *s, int to, const struct stat *now, uint64_t parent)
 {
         char path[STRATA_ID_PATH_MAX];
-        cleanup_fd int from = -1, to = -1;
-        struct stat st, now;
+        cleanup_fd int from = -1;
+        struct stat st;
 
         snprintf(path, sizeof(path), "%" PRIu64 "/fs", parent);
         from = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (from < 0 || fstat(from, &st) < 0)
                 return -errno;
-        to = openat(layer_fd, "fs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (to < 0 || fstat(to, &now) < 0)
-                return -errno;
-        return strata_copy_attributes(s, STRATA_COPY_LAYER, from, &st, to, &now);
+        return strata_copy_attributes(s, STRATA_COPY_LAYER, from, &st, to, now);
 }
 
-static int make_root(int layer_fd, uid_t uid, gid_t gid)
+static int set_root(int fd, const struct stat *now, uid_t uid, gid_t gid)
 {
-        struct stat st;
-
-        if (fstatat(layer_fd, "fs", &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if ((now->st_mode & 07777) != 0755 && fchmod(fd, 0755) < 0) /* whatever the umask is */
                 return -errno;
-        if ((st.st_mode & 07777) != 0755 && fchmodat(layer_fd, "fs", 0755, 0) < 0) /* whatever the umask is */
-                return -errno;
-        if (st.st_uid == uid && st.st_gid == gid)
+        if (now->st_uid == uid && now->st_gid == gid)
                 return 0;
-        return fchownat(layer_fd, "fs", uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+        return fchown(fd, uid, gid) < 0 ? -errno : 0;
+}
+
+/* Makes layers/ID/fs, a child's root if there is a PARENT. What the store's own place hands down is not for its users.
+ */
+static int make_root(struct strata *s, int layer_fd, uint64_t parent, uid_t uid, gid_t gid)
+{
+        cleanup_fd int fd = -1;
+        struct stat now;
+        int r;
+
+        if (mkdirat(layer_fd, "fs", 0755) < 0)
+                return -errno;
+        fd = openat(layer_fd, "fs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        r = strata_copy_drop_inherited(fd);
+        if (r < 0)
+                return r;
+        if (fstat(fd, &now) < 0)
+                return -errno;
+        return parent ? copy_root(s, fd, &now, parent) : set_root(fd, &now, uid, gid);
 }
 
 /* Makes an empty layers/ID. An ID that the store holds already, as when `next` was lost, is passed over. */
@@ -79,13 +93,9 @@ static int make_layer(struct strata *s, const struct strata_record *rec, uid_t u
         fd = openat(s->layers_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
-        if (own_files) {
-                if (mkdirat(fd, "fs", 0755) < 0)
-                        return -errno;
-                r = rec->parent ? copy_root(s, fd, rec->parent) : make_root(fd, uid, gid);
-                if (r < 0)
-                        return r;
-        }
+        r = own_files ? make_root(s, fd, rec->parent, uid, gid) : 0;
+        if (r < 0)
+                return r;
         if (rec->now.kind == STRATA_ACTIVE && mkdirat(fd, "work", 0700) < 0)
                 return -errno;
         return strata_record_create(fd, rec);

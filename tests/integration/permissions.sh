@@ -120,4 +120,38 @@ is "all else is as before, but for updated" "$(state | grep -v ^updated)" "$(pri
 is "modes of the folders" "$(stat -c %a "$MNT" "$A" "$V" "$S" "$A/work" "$A/work/labels" | sort -u)" 755
 is "modes of the files" "$(stat -c %a "$MNT/tree" "$MNT/version" "$A/work/info" "$S/base/usage" | sort -u)" 444
 is "they belong to root" "$(stat -c '%u %g' "$MNT" "$A" "$A/work" "$A/work/info" "$MNT/tree" | sort -u)" "0 0"
+
+# ---- a store in a folder with a default ACL, which it hands down
+new_base
+chmod 755 "$BASE"
+ok "a folder with a default ACL" setfacl -m d:u:12345:rwx "$BASE"
+start_program ''
+A=$MNT/active V=$MNT/views S=$MNT/snapshots
+acl_of() { getfacl -cnpE "$1" 2>"$OUT" | tr '\n' ' '; }
+mkdir "$A/base" "$A/import" "$V/void"
+is "the root of a base has none of it" "$(acl_of "$A/base/fs")" "user::rwx group::r-x other::r-x  "
+is "that of a view of nothing" "$(acl_of "$V/void/fs")" "user::rwx group::r-x other::r-x  "
+touch "$A/base/fs/file"
+mkdir "$A/base/fs/dir"
+mv "$A/base" "$S/base"
+mkdir "$A/child@base"
+is "nor that of a child" "$(acl_of "$A/child/fs")" "user::rwx group::r-x other::r-x  "
+echo more >>"$A/child/fs/file"
+touch "$A/child/fs/dir/new"
+for path in file dir dir/new; do
+    unlike "nor $path, made and changed there" "$(acl_of "$A/child/fs/$path")" 12345
+done
+is "a child has what was changed" "$(cat "$A/child/changes")" "A /dir/new"$'\n'"M /file"
+tar -C "$A/child/fs" -cf "$BASE/layer.tar" dir/new
+ok "a layer comes in" cp "$BASE/layer.tar" "$A/import/layer.tar"
+for path in . dir dir/new; do
+    unlike "which has none of it: $path" "$(acl_of "$A/import/fs/$path")" 12345
+done
+is "the root of that" "$(acl_of "$A/import/fs")" "user::rwx group::r-x other::r-x  "
+mkdir "$A/own"
+ok "an ACL of the user's own" setfacl -m u:5:rx,d:u:6:rx "$A/own/fs"
+mv "$A/own" "$S/own"
+mkdir "$A/heir@own"
+is "goes on to the children" "$(acl_of "$A/heir/fs")" "$(acl_of "$S/own/fs")"
+is "nothing of the store can be reached through it" "$(setpriv --reuid=12345 --regid=12345 --clear-groups -- "${BASES[0]}/syscall" opendir "$STORE")" EACCES
 done_testing
