@@ -81,8 +81,10 @@ void sfs_inherit_free(struct sfs_inherited *all)
 static int set_attributes(struct sfs *sfs, const struct sfs_inherited *one)
 {
         const struct strata_config *config = &sfs->store->config;
-        struct mount_attr attr = { 0 };
+        struct mount_attr attr = { .attr_set = config->attributes };
 
+        if (attr.attr_set & MOUNT_ATTR__ATIME)
+                attr.attr_clr = MOUNT_ATTR__ATIME; /* one value, not flags */
         if (config->restrict_mounts || one->kind == STRATA_COMMITTED)
                 attr.attr_set |= MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
         if (config->read_only || one->kind != STRATA_ACTIVE)

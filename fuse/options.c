@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 struct raw {
         struct sfs_options *o;
@@ -35,6 +36,8 @@ struct raw {
         bool read_only;
         bool auto_unmount;
         bool too_many;
+        unsigned attributes;
+        const char *not_kept; /* one that overlay mounts do not keep, or NULL */
 };
 
 enum {
@@ -45,6 +48,8 @@ enum {
         KEY_RESTRICT,
         KEY_RO,
         KEY_AUTO_UNMOUNT,
+        KEY_SYNC,
+        KEY_DIRSYNC,
 };
 
 #define RAW(template, field)                                                                                           \
@@ -74,9 +79,41 @@ static const struct fuse_opt specs[] = {
         FUSE_OPT_KEY("nosuid", KEY_RESTRICT),
         FUSE_OPT_KEY("nodev", KEY_RESTRICT),
         FUSE_OPT_KEY("ro", KEY_RO),
+        FUSE_OPT_KEY("-r", KEY_RO),
         FUSE_OPT_KEY("auto_unmount", KEY_AUTO_UNMOUNT),
+        FUSE_OPT_KEY("sync", KEY_SYNC),
+        FUSE_OPT_KEY("dirsync", KEY_DIRSYNC),
         FUSE_OPT_END,
 };
+
+/* Options of mount(8) that are for the mounts at fs/ as well. */
+static const struct flag {
+        const char *name;
+        unsigned set;   /* MOUNT_ATTR_* */
+        unsigned clear; /* the same, before */
+        bool is_ours;   /* not all versions of libfuse know it, and there are no access times but at fs/ */
+} flags[] = {
+        { "noexec", MOUNT_ATTR_NOEXEC, 0, false },
+        { "exec", 0, MOUNT_ATTR_NOEXEC, false },
+        { "noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME, false },
+        { "atime", 0, MOUNT_ATTR_NOATIME, false },
+        { "strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME, true },
+        { "nostrictatime", 0, MOUNT_ATTR_STRICTATIME, true },
+        { "relatime", 0, MOUNT_ATTR__ATIME, true },
+        { "nodiratime", MOUNT_ATTR_NODIRATIME, 0, true },
+        { "diratime", 0, MOUNT_ATTR_NODIRATIME, true },
+};
+
+/* As take_argument() returns. */
+static int take_flag(struct raw *raw, const char *name)
+{
+        for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++)
+                if (strcmp(flags[i].name, name) == 0) {
+                        raw->attributes = (raw->attributes & ~flags[i].clear) | flags[i].set;
+                        return !flags[i].is_ours;
+                }
+        return 1;
+}
 
 /* Called for what SPECS don't store: 1 keeps it for libfuse, 0 drops it. */
 static int take_argument(void *data, const char *arg, int key, struct fuse_args *outargs)
@@ -84,7 +121,6 @@ static int take_argument(void *data, const char *arg, int key, struct fuse_args 
         struct raw *raw = data;
         char **place;
 
-        (void)outargs;
         switch (key) {
         case FUSE_OPT_KEY_NONOPT:
                 place = raw->o->store ? &raw->o->mountpoint : &raw->o->store;
@@ -115,7 +151,13 @@ static int take_argument(void *data, const char *arg, int key, struct fuse_args 
                 return 1;
         case KEY_RO:
                 raw->read_only = true;
+                return arg[0] == '-' ? fuse_opt_add_arg(outargs, "-oro") : 1;
+        case KEY_SYNC:
+        case KEY_DIRSYNC:
+                raw->not_kept = key == KEY_SYNC ? "sync" : "dirsync";
                 return 1;
+        case FUSE_OPT_KEY_OPT:
+                return take_flag(raw, arg);
         default:
                 return 1;
         }
@@ -178,6 +220,9 @@ static int check(struct raw *raw)
                 return mistake("allow_root would let everybody in: the kernel answers for what it knows without asking "
                                "who may; take allow_other, or leave it out%s",
                                "");
+        if (raw->not_kept)
+                return mistake("%s can't be had: the overlay mounts at fs/ do not keep to it; leave it out",
+                               raw->not_kept);
         o->auto_unmount = raw->auto_unmount;
         if (raw->auto_unmount)
                 o->keeper = false; /* fusermount3 then mounts, and is the one that stays */
@@ -185,6 +230,7 @@ static int check(struct raw *raw)
         o->config.volatile_mounts = raw->is_volatile || !o->config.durable;
         o->config.restrict_mounts = raw->restricted || (raw->allow_other && !raw->suid_dev);
         o->config.read_only = raw->read_only;
+        o->config.attributes = raw->attributes;
         return 0;
 }
 
@@ -277,6 +323,9 @@ void sfs_options_usage(void)
                "    -o volatile             no fsync inside active snapshots; a commit still makes all durable\n"
                "    -o allow_other          let other users in\n"
                "    -o nosuid, -o nodev     for all mounts at fs/, not only those of committed snapshots\n"
+               "    -o noexec               no programs are started from the mounts at fs/\n"
+               "    -o noatime, nodiratime, strictatime\n"
+               "                            access times at fs/, as mount(8) has them\n"
                "    -o ro                   nothing can be changed\n"
                "    -o auto_unmount         fusermount3(1) unmounts if the program dies; implies keeper=off\n"
                "\n"

@@ -338,6 +338,7 @@ int strata_mount_attach(struct strata *s, const struct strata_info *info, int ta
                 .read_only = info->kind != STRATA_ACTIVE || s->config.read_only || suspect,
                 .restricted = info->kind == STRATA_COMMITTED || s->config.restrict_mounts,
                 .is_volatile = info->kind == STRATA_ACTIVE && s->config.volatile_mounts && !suspect,
+                .attributes = s->config.attributes,
         };
         struct strata_info shown = *info;
         int r;

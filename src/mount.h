@@ -23,6 +23,7 @@ struct strata_mount_spec {
         bool read_only;
         bool restricted; /* nosuid, nodev */
         bool is_volatile;
+        unsigned attributes; /* more MOUNT_ATTR_*: of noexec, noatime, nodiratime, strictatime */
 };
 
 struct strata_mount_api {

@@ -96,7 +96,7 @@ static int set_options(struct strata *s, int fd, const struct strata_mount_spec 
 static int make_mount(struct strata *s, const struct strata_mount_spec *spec)
 {
         cleanup_fd int fs = fsopen("overlay", FSOPEN_CLOEXEC);
-        unsigned attributes = 0;
+        unsigned attributes = spec->attributes;
         int r, mnt;
 
         if (fs < 0)

@@ -48,10 +48,29 @@ size_t strata_mount_options_length(const struct strata_chain *chain)
         return strata_buf_status(&buf) < 0 ? SIZE_MAX : buf.len + 1;
 }
 
+static unsigned long old_flags(unsigned attributes)
+{
+        static const struct {
+                unsigned attribute;
+                unsigned long flag;
+        } flags[] = {
+                { MOUNT_ATTR_NOEXEC, MS_NOEXEC },
+                { MOUNT_ATTR_NOATIME, MS_NOATIME },
+                { MOUNT_ATTR_NODIRATIME, MS_NODIRATIME },
+                { MOUNT_ATTR_STRICTATIME, MS_STRICTATIME },
+        };
+        unsigned long ret = 0;
+
+        for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++)
+                if (attributes & flags[i].attribute)
+                        ret |= flags[i].flag;
+        return ret;
+}
+
 static int mount_at(struct strata *s, const struct strata_mount_spec *spec, const char *target)
 {
         cleanup_buf struct strata_buf options = STRATA_BUF_INIT;
-        unsigned long flags = 0;
+        unsigned long flags = old_flags(spec->attributes);
         int r;
 
         if (strata_mount_options_length(spec->chain) > OPTIONS_MAX)

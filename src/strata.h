@@ -28,6 +28,7 @@ struct strata_config {
         bool old_mount_api;    /* mount(2) even where the kernel has the new mount API */
         bool restrict_mounts;  /* all mounts nosuid,nodev, not only those of snapshots */
         bool read_only;        /* all mounts read-only */
+        unsigned attributes;   /* MOUNT_ATTR_* that all mounts have beside these: noexec, access times */
         const char *lock_note; /* more lines for the lock file, or NULL */
         pid_t owner;           /* whom to end to have the store free, for the message; 0: this process */
         bool reserved;         /* the store is reserved for this process, which goes on with it: storelock.h */

@@ -35,7 +35,7 @@ leave() { umount -R "$1" && wait_until 30 none_serving "$2"; }
 run -h
 is "-h ends with 0" "$STATUS" 0
 like "-h tells the arguments" "$SAID" '[Uu]sage:.*STORE.*MOUNTPOINT'
-for option in expire= durability= fingerprint= mountapi= maxlayer= keeper= volatile allow_other nosuid ro auto_unmount \
+for option in expire= durability= fingerprint= mountapi= maxlayer= keeper= volatile allow_other nosuid noexec noatime ro auto_unmount \
     '--check STORE' --repair '--upgrade MOUNTPOINT'; do
     like "-h tells of $option" "$SAID" "$option"
 done
@@ -344,4 +344,72 @@ is "-o ro: files are read" "$(tail -n 1 "$MNT/active/k/fs/file")" textlate
 stop_program
 start_program ""
 works "without it they are written" create "$MNT/active/k/fs/new"
+stop_program
+start_program
+run "$BASE/fresh" "$BASE/m" -r
+is "-r is -o ro" "$(errno mkdir "$BASE/m/active/other")" EROFS
+leave "$BASE/m" "$BASE/fresh"
+
+# ---- what mount(8) has besides, at each fs/
+# has FLAGS: the mounts at fs/ that have not all of these flags, or others of noexec and the access times
+has() {
+    local path flags
+    for path in active/k views/look snapshots/base; do
+        t ls "$MNT/$path/fs" >"$OUT"
+        flags=$(findmnt -no VFS-OPTIONS "$MNT/$path/fs" | tr ',' '\n' | grep -xE 'noexec|noatime|nodiratime|relatime' | paste -sd,)
+        [ "$flags" = "$1" ] || echo "$path $flags"
+    done
+}
+cp "$(type -P true)" "$MNT/active/k/fs/true"
+t mkdir "$MNT/views/look@base"
+started() { t "$MNT/active/k/fs/true" 2>"$OUT"; echo $?; }
+is "without options" "$(has relatime)" ""
+is "programs in fs/ can be started" "$(started)" 0
+for options in noexec:noexec,relatime noatime:noatime nodiratime:nodiratime,relatime strictatime: relatime:relatime \
+    noexec,noatime,nodiratime:noexec,noatime,nodiratime noexec,exec:relatime noatime,atime:relatime; do
+    restart "${options%:*}"
+    is "-o ${options%:*}" "$(has "${options#*:}")" ""
+done
+restart noexec,noatime
+is "-o noexec: no program is started" "$(started)" 126
+exec 9>>"$MNT/active/k/fs/open"
+fails "-o noexec: a commit that fails" EBUSY rename "$MNT/active/k" "$MNT/snapshots/k"
+exec 9>&-
+is "-o noexec: leaves the flags" "$(has noexec,noatime)" ""
+if [ "$(worker)" != "$PID" ]; then
+    kill_worker
+    is "-o noexec: so does the death of the worker" "$(has noexec,noatime)" ""
+    t mkdir "$MNT/views/later@base"
+    t ls "$MNT/views/later/fs" >"$OUT"
+    like "-o noexec: the next one goes by it" "$(findmnt -no VFS-OPTIONS "$MNT/views/later/fs")" 'noexec,noatime'
+    ok "-o noexec: an upgrade" "$STRATAFS" --upgrade "$MNT"
+    umount "$MNT/views/later/fs"
+    t ls "$MNT/views/later/fs" >"$OUT"
+    like "-o noexec: the upgraded one goes by it" "$(findmnt -no VFS-OPTIONS "$MNT/views/later/fs")" 'noexec,noatime'
+    works "-o noexec: a view of a process that was there is released" rmdir "$MNT/views/later"
+fi
+restart ''
+is "without it programs are started again" "$(started)" 0
+holders=()
+for path in active/k views/look snapshots/base; do
+    # shellcheck disable=SC2016
+    spawn sh -c 'cd "$0" && exec sleep 1000' "$MNT/$path/fs"
+    wait_until 30 eval '[ "$(readlink "/proc/$SPAWNED/cwd")" = "$MNT/$path/fs" ]'
+    holders+=("$SPAWNED")
+done
+server=$(worker)
+kill -KILL "$PID"
+kill -KILL "$server" 2>"$OUT"
+reap "$PID"
+forget "$PID"
+start_program noexec,noatime
+is "mounts that processes hold from before a kill go by the new options" "$(has noexec,noatime)" ""
+is "and have no programs" "$(started)" 126
+for holder in "${holders[@]}"; do unspawn "$holder"; done
+mkdir -p "$BASE/m"
+for option in sync dirsync; do
+    run "$BASE/fresh" "$BASE/m" -o $option
+    refused "-o $option" "^stratafs: $option .*overlay"
+    is "-o $option: its status" "$STATUS" 2
+done
 done_testing

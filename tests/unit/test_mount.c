@@ -113,6 +113,41 @@ static void mount_flags(void **state)
         assert_int_equal(test_attach(t, STRATA_ACTIVE, "a"), 0);
         test_assert_read_only(test_mnt(t, "file"));
         test_detach(t, 2);
+        t->s->config.read_only = false;
+}
+
+/* Those that the configuration has for all mounts. */
+static void more_mount_flags(void **state)
+{
+        static const struct {
+                unsigned attributes;
+                unsigned long shown;
+        } cases[] = {
+                { 0, ST_RELATIME },
+                { MOUNT_ATTR_NOEXEC, ST_NOEXEC | ST_RELATIME },
+                { MOUNT_ATTR_NOATIME, ST_NOATIME },
+                { MOUNT_ATTR_NODIRATIME, ST_NODIRATIME | ST_RELATIME },
+                { MOUNT_ATTR_STRICTATIME, 0 },
+                { MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME | MOUNT_ATTR_NODIRATIME,
+                  ST_NOEXEC | ST_NOATIME | ST_NODIRATIME },
+        };
+        struct test_store *t = *state;
+        struct statvfs st;
+
+        test_snapshot(t, "s", "");
+        test_prepare(t, STRATA_ACTIVE, "a", "s");
+        for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+                t->s->config.attributes = cases[i].attributes;
+                for (int kind = 0; kind < STRATA_KINDS; kind++) {
+                        if (kind == STRATA_VIEW)
+                                continue;
+                        assert_int_equal(test_attach(t, kind, kind == STRATA_ACTIVE ? "a" : "s"), 0);
+                        assert_int_equal(statvfs(test_mnt(t, ""), &st), 0);
+                        assert_int_equal(st.f_flag & (ST_NOEXEC | ST_NOATIME | ST_NODIRATIME | ST_RELATIME),
+                                         cases[i].shown);
+                        test_detach(t, kind == STRATA_ACTIVE ? 2 : 0);
+                }
+        }
 }
 
 static void detaches(void **state)
@@ -359,6 +394,7 @@ int main(void)
                 TEST_BOTH_APIS(layers_lie_on_each_other),
                 TEST_BOTH_APIS(views_of_nothing_and_single_layers),
                 TEST_BOTH_APIS(mount_flags),
+                TEST_BOTH_APIS(more_mount_flags),
                 TEST_BOTH_APIS(detaches),
                 TEST_BOTH_APIS(a_lazy_detach_hides_a_mount_in_use),
                 TEST_BOTH_APIS(knows_what_is_attached),
