@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-/* `changes` and `layer.tar` tell what is in closed directories and files, so they are the owner's alone. */
+/* `changes`, `layer.tar`, `verify` and `log` tell what is in closed directories and files: the owner's alone. */
 static const struct sfs_ctl table[] = {
         { SFS_SLOT_FOLDER + STRATA_ACTIVE, "active", S_IFDIR | 0755, SFS_AT_TOP, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_FOLDER + STRATA_VIEW, "views", S_IFDIR | 0755, SFS_AT_TOP, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_FOLDER + STRATA_COMMITTED, "snapshots", S_IFDIR | 0755, SFS_AT_TOP, SFS_COST_NONE, NULL, NULL },
         { SFS_SLOT_TREE, "tree", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_tree, NULL },
         { SFS_SLOT_GRAPH, "graph.dot", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_graph, NULL },
-        { SFS_SLOT_LOG, "log", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_LONG, sfs_show_log, NULL },
+        { SFS_SLOT_LOG, "log", S_IFREG | 0400, SFS_AT_TOP, SFS_COST_LONG, sfs_show_log, NULL },
         { SFS_SLOT_METRICS, "metrics", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_WALK, sfs_show_metrics, NULL },
         { SFS_SLOT_VERSION, "version", S_IFREG | 0444, SFS_AT_TOP, SFS_COST_LOW, sfs_show_version, NULL },
         { SFS_SLOT_FS, "fs", S_IFDIR | 0755, SFS_AT_ENTRIES, SFS_COST_NONE, NULL, NULL },

@@ -109,6 +109,12 @@ ok "a store to try with" fill_mount "$MNT"
 BEFORE=$(state)
 try_column "${BASES[0]}/rows" 3 "another user, allow_other" "$MNT" "$STORE" as $OTHER
 is "another user changed nothing but files below fs/" "$(state)" "$BEFORE"
+mkdir -p "$BASE/links/closed" && touch "$BASE/links/closed/hidden" && ln "$BASE/links/closed/hidden" "$BASE/links/closed/link"
+tar -C "$BASE/links" -cf "$BASE/links.tar" closed/hidden closed/link && tar --delete -f "$BASE/links.tar" closed/hidden
+fails "an import that is refused" EINVAL import "$BASE/links.tar" "$MNT/active/empty/layer.tar"
+logged "the reason names a file in a closed folder" import active/empty/layer.tar EINVAL hidden
+is "no file tells that to another user" "$(as $OTHER grep -rl hidden "$MNT" 2>"$OUT")" ""
+ok "though he has looked into them" as $OTHER grep -rq base "$MNT/tree" "$MNT/active/web/info"
 
 # ---- an ordinary user in a user namespace
 new_base
