@@ -460,6 +460,8 @@ void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
                         sfs_handle_keep(h);
                 }
                 pthread_mutex_unlock(&h->lock);
+                if (r < 0)
+                        log_label(sfs_of(req), ino, r);
         } else if (to_set & FUSE_SET_ATTR_SIZE) {
                 l = sfs_label_job(req, ino, run_truncate, done_truncate);
                 if (l) {

@@ -158,6 +158,18 @@ ok "a right one of that name" sh -c "echo small >'$A/plain/labels/big'"
 is "is there" "$(cat "$A/plain/labels/big")" small
 head -c 65537 /dev/zero | tr '\0' x | t dd of="$A/plain/labels/big" bs=65537 iflag=fullblock 2>/dev/null
 is "one that can't be replaced stays" "$(cat "$A/plain/labels/big")" small
+fails "truncate(2) to more" EFBIG truncate "$A/plain/labels/big" 70000
+logged "has a reason" label active/plain/labels/big EFBIG "at most 65536 bytes"
+fails "another failure" ENOENT mkdir "$A/x@missing"
+is "ftruncate(2) to more: EFBIG" "$(t python3 -c '
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+try:
+    os.ftruncate(fd, 70000)
+    print("ok")
+except OSError as e:
+    print(errno.errorcode[e.errno])' "$A/plain/labels/big")" EFBIG
+logged "has one too" label active/plain/labels/big EFBIG "at most 65536 bytes"
 
 # ---- what copies attributes as well
 t mkdir "$A/copy@ground"
