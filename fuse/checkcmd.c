@@ -81,7 +81,7 @@ int sfs_check_main(int argc, char **argv)
                         check = true;
                 else if (strcmp(argv[i], "--repair") == 0)
                         repair = true;
-                else if (!store && argv[i][0] != '-')
+                else if (!store && argv[i][0] && argv[i][0] != '-')
                         store = argv[i];
                 else
                         mistake = true;

@@ -197,6 +197,8 @@ static int check(struct raw *raw)
                                "");
         if (!o->store || !o->mountpoint)
                 return mistake("needs a STORE and a MOUNTPOINT as arguments; see `stratafs -h`%s", "");
+        if (!o->store[0] || !o->mountpoint[0])
+                return mistake("an empty argument is no %s", o->store[0] ? "MOUNTPOINT" : "STORE");
         if (raw->expire && (!strata_io_parse_u64(raw->expire, &n) || n > INT_MAX))
                 return mistake("expire=%s is not a number of seconds", raw->expire);
         o->expire = (unsigned)n;

@@ -58,6 +58,19 @@ run "$BASE/s"
 refused "one argument" '[Uu]sage|MOUNTPOINT|mount point|missing'
 run "$BASE/s" "$BASE/m" "$BASE/x"
 refused "three arguments" "$BASE/x|argument|[Uu]sage"
+mkdir "$BASE/here"
+cd "$BASE/here" || exit 1
+for empty in store mountpoint check; do
+    case $empty in
+    store) run "" "$BASE/m" ;;
+    mountpoint) run "$BASE/s" "" ;;
+    check) run --check "" ;;
+    esac
+    refused "an empty $empty" 'empty|[Uu]sage'
+    [ $empty = check ] || is "an empty $empty: its status" "$STATUS" 2
+done
+is "the folder they were given in is no store" "$(ls -A "$BASE/here")" ""
+cd / || exit 1
 run "$BASE/s" "$BASE/m" --unknown
 refused "an unknown option" '--unknown'
 run "$BASE/s" "$BASE/m" -o nosuchoption
