@@ -116,8 +116,12 @@ static ssize_t read_on(struct sfs_layer_job *j, char *buf, size_t size)
                 if (r < 0)
                         return r;
                 n = strata_export_read(l->out, buf + done, size - done);
-                if (n < 0)
+                if (n < 0) {
+                        const char *why = strata_export_why(l->out);
+
+                        snprintf(j->why, sizeof(j->why), "%s", why ? why : "");
                         return n;
+                }
                 if (n == 0)
                         break;
                 done += (size_t)n;

@@ -8,7 +8,6 @@
 #include "damage.h"
 #include "export_entry.h"
 #include "layer_walk.h"
-#include "log.h"
 #include "mount.h"
 #include "strata.h"
 #include "util/cleanup.h"
@@ -35,12 +34,12 @@
 struct strata_export {
         struct strata *s;
         uint64_t id;
-        char name[STRATA_NAME_MAX + 1];
         int top; /* -1 of a view: it has no layer */
         int below;
         struct strata_ring *ring;
         pthread_t maker, hasher;
         bool making, hashing; /* these threads were started, and are not joined yet */
+        const char *why;      /* the maker's until the ring has ended: why it failed, or NULL */
 
         /* The hasher's until it is joined; NULL where the digest is not wanted. */
         struct strata_digest *hash;
@@ -103,20 +102,18 @@ static int make_archive(struct strata_export *x)
 
 static void *maker_main(void *data)
 {
-        const char *why = "reading its files failed";
         struct strata_export *x = data;
         int r = make_archive(x);
 
         if (r == -EINVAL)
-                why = "a name in it begins with .wh., which a layer can't carry: rename that file";
+                x->why = "a name in it begins with .wh., which a layer can't carry: rename that file";
         else if (r == -EFBIG)
-                why = "its files have holes of more than 128 PiB before their contents: such a layer would take long "
-                      "to "
-                      "make and to read";
+                x->why =
+                        "its files have holes of more than 128 PiB before their contents: such a layer would take long "
+                        "to "
+                        "make and to read";
         else if (r == -ENOENT)
-                why = "it was removed while its layer.tar was read";
-        if (r < 0 && r != -ECANCELED)
-                strata_log_add(x->s->log, "export", x->name, NULL, r, "%s", why);
+                x->why = "it was removed while its layer.tar was read";
         strata_ring_end(x->ring, r);
         return NULL;
 }
@@ -195,7 +192,6 @@ int strata_export_new(struct strata *s, const struct strata_info *info, struct s
                 return -ENOMEM;
         x->s = s;
         x->id = info->id;
-        strcpy(x->name, info->name);
         x->top = x->below = -1;
         r = open_trees(x, info);
         if (r == 0 && info->kind == STRATA_COMMITTED && !strata_export_known(s, info, &size, diffid))
@@ -258,6 +254,11 @@ ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len)
         if (n == 0)
                 remember(x);
         return n;
+}
+
+const char *strata_export_why(const struct strata_export *x)
+{
+        return x->ended && x->end < 0 ? x->why : NULL;
 }
 
 bool strata_export_peek(struct strata_export *x, size_t len, const void **ret)

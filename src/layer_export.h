@@ -27,6 +27,9 @@ bool strata_export_wait(struct strata_export *x, size_t len);
  */
 ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len);
 
+/* Constant text: why strata_export_read() has failed. NULL if it has not, or the errno says it all. */
+const char *strata_export_why(const struct strata_export *x);
+
 /*
  * For a thread that must not wait: true if LEN next bytes are there, with more to come, in one piece at *RET. They are
  * read once strata_export_skip() says so, the same LEN.

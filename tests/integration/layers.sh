@@ -85,6 +85,14 @@ except OSError as e:
 logged "and the log says why" read active/seek/layer.tar ESPIPE "may change"
 ok "removed" t rmdir "$MNT/active/seek"
 
+prepare white
+touch "$MNT/active/white/fs/.wh.x"
+lines=$(t wc -l <"$MNT/log")
+fails "a name that a layer can't carry" EINVAL read "$MNT/active/white/layer.tar"
+logged "is the reason in the log" read active/white/layer.tar EINVAL "begins with .wh."
+is "in one line" "$(t wc -l <"$MNT/log")" $((lines + 1))
+ok "removed" t rmdir "$MNT/active/white"
+
 # ---- layer.tar, written --------------------------------------------------
 
 prepare in base
