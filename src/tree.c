@@ -197,6 +197,28 @@ static const char *const shapes[STRATA_KINDS] = {
         [STRATA_COMMITTED] = "shape=box",
 };
 
+/*
+ * NAME within a label in quotes. There Graphviz takes "&...;" for a character as in HTML, and a backslash for the
+ * beginning of an escape; a control is to be seen as the file `tree` shows it.
+ */
+static void add_graph_name(struct strata_buf *buf, const char *name)
+{
+        bool control;
+
+        for (size_t len; *name; name += len) {
+                len = strata_buf_character(name, &control);
+                if (*name == '&')
+                        strata_buf_addstr(buf, "&amp;");
+                else if (*name == '"' || *name == '\\')
+                        strata_buf_addf(buf, "\\%c", *name);
+                else if (!control)
+                        strata_buf_add(buf, name, len);
+                else
+                        for (size_t i = 0; i < len; i++)
+                                strata_buf_addf(buf, "\\\\%03o", (unsigned char)name[i]);
+        }
+}
+
 int strata_tree_graph(struct strata *s, struct strata_buf *buf)
 {
         struct forest f = { 0 };
@@ -208,7 +230,7 @@ int strata_tree_graph(struct strata *s, struct strata_buf *buf)
                         const struct node *node = &f.nodes[i];
 
                         strata_buf_addf(buf, "  %" PRIu64 " [label=\"%s/", node->id, strata_kind_folder(node->kind));
-                        strata_buf_add_escaped(buf, f.names.data + node->name);
+                        add_graph_name(buf, f.names.data + node->name);
                         strata_buf_addf(buf, "\",%s];\n", shapes[node->kind]);
                         if (node->parent)
                                 strata_buf_addf(buf, "  %" PRIu64 " -> %" PRIu64 ";\n", node->id, node->parent);

@@ -110,6 +110,15 @@ is "mount.json tells its path" "$(jq -r '.[0].source' "$A/odd \"q\" \\ é/mount.
 works "an odd snapshot" rename "$A/odd \"q\" \\ é" "$S/odd \"q\" \\ é"
 # shellcheck disable=SC1003
 is "graph.dot names it in quotes" "$(grep -cF 'odd \"q\" \\' "$MNT/graph.dot")" 1
+# What dot draws is the name: it takes "&…;" for a character, and a backslash for the beginning of one
+odd=$'R&D &amp; \xc2\x9b1m \\N'
+works "one with what dot reads in its own way" mkdir "$A/$odd@$P"
+is "graph.dot has it escaped" "$(grep -cF 'label="active/R&amp;D &amp;amp; \\302\\2331m \\N"' "$MNT/graph.dot")" 1
+if command -v dot >/dev/null; then
+    is "the picture has the name" "$(dot -Tsvg "$MNT/graph.dot" | sed 's/&#160;/ /g' |
+        grep -cF '>active/R&amp;D &amp;amp; \302\2331m \N<')" 1
+fi
+works "it goes" rmdir "$A/$odd"
 fails "a failure with an odd name" ENOENT mkdir "$A/odd key@missing one"
 is "is one line in the log" "$(tail -n 1 "$MNT/log" | grep -c ENOENT)" 1
 fails "a failure with a newline in the name" EINVAL mkdir "$A/new"$'\n'"line"
