@@ -3,10 +3,8 @@
 
 #include "damage.h"
 #include "strata.h"
-#include "util/buf.h"
-#include "util/cleanup.h"
 #include "util/hash.h"
-#include "util/io.h"
+#include "util/sumfile.h"
 #include "util/walk.h"
 #include "util/wanted.h"
 
@@ -92,18 +90,9 @@ static int count_layer(struct strata *s, uint64_t id, struct strata_usage *ret)
         return 0;
 }
 
-static int format_usage(const struct strata_usage *usage, char *buf, size_t size)
-{
-        char line[64];
-        int n = snprintf(line, sizeof(line), USAGE_FORMAT, usage->bytes, usage->inodes);
-
-        return snprintf(buf, size, "%sxxh3: %016" PRIx64 "\n", line, (uint64_t)XXH3_64bits(line, (size_t)n));
-}
-
 bool strata_usage_known(struct strata *s, const struct strata_info *info, struct strata_usage *ret)
 {
-        cleanup_buf struct strata_buf buf = STRATA_BUF_INIT;
-        char path[STRATA_ID_PATH_MAX], again[128];
+        char path[STRATA_ID_PATH_MAX], text[STRATA_SUMFILE_MAX];
         struct strata_usage usage = { 0 };
 
         if (info->kind == STRATA_VIEW && info->parent) {
@@ -113,12 +102,8 @@ bool strata_usage_known(struct strata *s, const struct strata_info *info, struct
         if (info->kind != STRATA_COMMITTED)
                 return false;
         snprintf(path, sizeof(path), "%" PRIu64 "/usage", info->id);
-        if (strata_io_read_at(s->layers_fd, path, 256, &buf) < 0 || !buf.data)
-                return false;
-        if (sscanf(buf.data, USAGE_FORMAT, &usage.bytes, &usage.inodes) != 2)
-                return false;
-        format_usage(&usage, again, sizeof(again));
-        if (strcmp(again, buf.data) != 0)
+        if (strata_sumfile_read(s->layers_fd, path, text) < 0 ||
+            sscanf(text, USAGE_FORMAT, &usage.bytes, &usage.inodes) != 2)
                 return false; /* damaged: it can be counted anew */
         *ret = usage;
         return true;
@@ -126,7 +111,7 @@ bool strata_usage_known(struct strata *s, const struct strata_info *info, struct
 
 int strata_usage_get(struct strata *s, const struct strata_info *info, struct strata_usage *ret)
 {
-        char tmp[STRATA_ID_PATH_MAX + 20], path[STRATA_ID_PATH_MAX], text[128];
+        char path[STRATA_ID_PATH_MAX], text[STRATA_SUMFILE_MAX];
         struct strata_usage usage;
         int r, n;
 
@@ -139,10 +124,9 @@ int strata_usage_get(struct strata *s, const struct strata_info *info, struct st
                 return r;
         if (info->kind == STRATA_COMMITTED) {
                 /* A full disk is no reason to tell nothing: it is counted again next time then. */
-                n = format_usage(&usage, text, sizeof(text));
-                snprintf(tmp, sizeof(tmp), "%" PRIu64 "/usage.new.%" PRIx64, info->id, s->run);
+                n = snprintf(text, sizeof(text), USAGE_FORMAT, usage.bytes, usage.inodes);
                 snprintf(path, sizeof(path), "%" PRIu64 "/usage", info->id);
-                (void)strata_io_replace_at(s->layers_fd, tmp, path, text, (size_t)n, 0600, false);
+                (void)strata_sumfile_write(s->layers_fd, path, s->run, text, (size_t)n, false);
         }
         *ret = usage;
         return 0;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,12 +16,14 @@
 
 int strata_sumfile_write(int dirfd, const char *path, uint64_t run, const char *text, size_t len, bool sync)
 {
+        static atomic_uint counter; /* two threads may write the same file at once */
         char tmp[STRATA_SUMFILE_MAX], all[STRATA_SUMFILE_MAX + SUM_LEN + 1];
         int n;
 
         if (len >= STRATA_SUMFILE_MAX)
                 return -EFBIG;
-        if (snprintf(tmp, sizeof(tmp), "%s.new.%" PRIx64, path, run) >= (int)sizeof(tmp))
+        n = snprintf(tmp, sizeof(tmp), "%s.new.%" PRIx64 ".%u", path, run, atomic_fetch_add(&counter, 1));
+        if (n >= (int)sizeof(tmp))
                 return -ENAMETOOLONG;
         n = snprintf(all, sizeof(all), "%.*s" SUM_FORMAT, (int)len, text, (uint64_t)XXH3_64bits(text, len));
         return strata_io_replace_at(dirfd, tmp, path, all, (size_t)n, 0600, sync);

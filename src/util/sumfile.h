@@ -11,8 +11,8 @@
 
 /*
  * Puts TEXT, lines with a newline each, and a last line "xxh3: " with the XXH3-64 of them in the file PATH below DIRFD,
- * in one step by way of PATH.new.RUN, RUN in hexadecimal digits telling what this process writes from what an earlier
- * one left. With SYNC its contents are on the disk before it has its name. 0 or -errno.
+ * in one step by way of PATH.new.RUN.N, RUN in hexadecimal digits telling what this process writes from what an earlier
+ * one left, N one writer from another. With SYNC its contents are on the disk before it has its name. 0 or -errno.
  */
 int strata_sumfile_write(int dirfd, const char *path, uint64_t run, const char *text, size_t len, bool sync);
 

@@ -420,13 +420,15 @@ static void half_written_texts_go(void **state)
         assert_false(test_exists(t, "next.new"));
         assert_true(run != t->s->run);
         for (size_t i = 0; i < COUNT(names); i++) {
-                test_write(test_path(t, "layers/%" PRIu64 "/%s.%" PRIx64, id, names[i], run), "half");
-                test_write(test_path(t, "layers/%" PRIu64 "/%s.%" PRIx64, id, names[i], t->s->run), "of this run");
+                test_write(test_path(t, "layers/%" PRIu64 "/%s.%" PRIx64, id, names[i], run), "half, of an older one");
+                test_write(test_path(t, "layers/%" PRIu64 "/%s.%" PRIx64 ".7", id, names[i], run), "half");
+                test_write(test_path(t, "layers/%" PRIu64 "/%s.%" PRIx64 ".7", id, names[i], t->s->run), "of this run");
         }
         assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
         for (size_t i = 0; i < COUNT(names); i++) {
                 assert_false(test_exists(t, "layers/%" PRIu64 "/%s.%" PRIx64, id, names[i], run));
-                assert_true(test_exists(t, "layers/%" PRIu64 "/%s.%" PRIx64, id, names[i], t->s->run));
+                assert_false(test_exists(t, "layers/%" PRIu64 "/%s.%" PRIx64 ".7", id, names[i], run));
+                assert_true(test_exists(t, "layers/%" PRIu64 "/%s.%" PRIx64 ".7", id, names[i], t->s->run));
         }
 }
 
