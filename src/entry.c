@@ -72,6 +72,17 @@ static int read_link(struct strata *s, enum strata_kind kind, const char *name, 
         return strata_entry_parse_target(target, ret);
 }
 
+int strata_entry_leads_to(struct strata *s, enum strata_kind kind, const char *name, uint64_t id)
+{
+        char target[2 * STRATA_TARGET_MAX];
+        uint64_t found;
+        int r = read_link(s, kind, name, target, &found);
+
+        if (r == -ENOENT || r == -EUCLEAN)
+                return 0;
+        return r < 0 ? r : found == id;
+}
+
 int strata_entry_claims(struct strata *s, uint64_t id, enum strata_kind kind, const char *name)
 {
         char target[2 * STRATA_TARGET_MAX];

@@ -62,6 +62,12 @@ int strata_entry_claims(struct strata *s, uint64_t id, enum strata_kind kind, co
  */
 int strata_entry_find(struct strata *s, enum strata_kind kind, const char *name, uint64_t *ret);
 
+/*
+ * 1 if the link at (KIND, NAME) is in order and leads to layer ID, 0 if not; -errno if that can't be told. For those
+ * who ask on behalf of a record, which is what a damaged link is known by.
+ */
+int strata_entry_leads_to(struct strata *s, enum strata_kind kind, const char *name, uint64_t id);
+
 /* The entry with ID. -ENOENT when it is no more; -EUCLEAN when its record is damaged. */
 int strata_entry_info(struct strata *s, uint64_t id, struct strata_info *ret);
 

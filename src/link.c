@@ -32,6 +32,19 @@ int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id)
         return r;
 }
 
+/* What a power cut left of the entry's record, before another one is staged in its place. */
+static int settle_left(struct strata *s, uint64_t id)
+{
+        int r = 0;
+
+        if (strata_record_may_be_left(s, id)) {
+                pthread_mutex_lock(&s->names);
+                r = strata_record_settle(s, id);
+                pthread_mutex_unlock(&s->names);
+        }
+        return r < 0 ? r : 0;
+}
+
 int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_kind kind, const char *name,
                           struct strata_info *ret)
 {
@@ -44,7 +57,9 @@ int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_ki
         if (r < 0)
                 return r;
         /* Only now nobody else moves it; the name may have changed hands before. */
-        r = strata_entry_get(s, kind, name, &info);
+        r = settle_left(s, id);
+        if (r == 0)
+                r = strata_entry_get(s, kind, name, &info);
         if (r == 0 && info.id != id)
                 r = -ENOENT;
         if (r < 0) {

@@ -16,8 +16,10 @@ struct strata_op {
 
 /* Claims entry ID for one mover at a time. -EBUSY (never waits) while another holds it. */
 int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id);
-/* Claims the entry that KIND's folder holds under NAME, and reads it as it is then. -ENOENT without one, -EBUSY as
- * above. */
+/*
+ * Claims the entry that KIND's folder holds under NAME, and reads it as it is then; a record that a power cut left is
+ * in its place afterwards, so that the next one can be staged. -ENOENT without one, -EBUSY as above.
+ */
 int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_kind kind, const char *name,
                           struct strata_info *ret);
 

@@ -164,12 +164,35 @@ static int record_load_file(struct strata *s, uint64_t id, const char *file, str
         return r;
 }
 
+bool strata_record_may_be_left(struct strata *s, uint64_t id)
+{
+        return atomic_load(&s->unclean) && id < s->first_id;
+}
+
+/* The staged record of layer ID, if a power cut left it and it is the one that is true. -ENOENT if not. */
+static int load_left(struct strata *s, uint64_t id, struct strata_record *ret)
+{
+        struct strata_record staged;
+        int r = strata_record_may_be_left(s, id) ? strata_record_load_staged(s, id, &staged) : -ENOENT;
+
+        if (r == 0)
+                r = strata_entry_leads_to(s, staged.now.kind, staged.now.name, id);
+        if (r <= 0)
+                return r == 0 || r == -EUCLEAN ? -ENOENT : r;
+        *ret = staged;
+        return 0;
+}
+
 int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret)
 {
         char path[STRATA_ID_PATH_MAX + 16];
         bool whole;
-        int r = record_load_file(s, id, "meta", ret, &whole);
+        /* In this order: it may be put in place meanwhile. */
+        int r = load_left(s, id, ret);
 
+        if (r != -ENOENT)
+                return r;
+        r = record_load_file(s, id, "meta", ret, &whole);
         if (r == 0 && !whole) {
                 snprintf(path, sizeof(path), "layers/%" PRIu64 "/meta", id);
                 strata_damage_note(s, path, "one of the two copies in this record is damaged; the other one is used");
@@ -282,32 +305,18 @@ int strata_record_settle(struct strata *s, uint64_t id)
         return r;
 }
 
-int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret, struct timespec *mtime)
+int strata_record_resolve(struct strata *s, const struct strata_record *rec, struct strata_place *ret,
+                          struct timespec *mtime)
 {
-        struct strata_record staged;
-        int r = place_holds(s, &rec->now, rec->id, mtime);
+        const struct strata_place *places[] = { &rec->now, &rec->was };
 
-        if (r > 0)
-                *ret = rec->now;
-        if (r == 0) {
-                r = place_holds(s, &rec->was, rec->id, mtime);
+        for (size_t i = 0; i < 2; i++) {
+                int r = place_holds(s, places[i], rec->id, mtime);
+
                 if (r > 0)
-                        *ret = rec->was;
+                        *ret = *places[i];
+                if (r)
+                        return r < 0 ? r : 0;
         }
-        if (r)
-                return r < 0 ? r : 0;
-        r = strata_record_settle(s, rec->id);
-        if (r > 0)
-                r = strata_record_load(s, rec->id, &staged);
-        else if (r == 0)
-                r = -ENOENT;
-        if (r == 0)
-                r = place_holds(s, &staged.now, rec->id, mtime);
-        else
-                return r;
-        if (r <= 0)
-                return r < 0 ? r : -ENOENT;
-        *rec = staged;
-        *ret = rec->now;
-        return 0;
+        return -ENOENT;
 }

@@ -33,7 +33,18 @@ void strata_record_format(const struct strata_record *rec, struct strata_buf *bu
 /* Reads such a text (changed in place). -EUCLEAN when it is damaged. */
 int strata_record_parse(char *text, size_t len, struct strata_record *ret);
 
-/* The record of layer ID, which its file holds twice. -ENOENT without one, -EUCLEAN if both are damaged. */
+/*
+ * True if a power cut may have left layer ID a staged record that is the true one: it may have kept the link's move and
+ * lost the renaming of the record just before, and on btrfs even the end of the former link, to which `meta` leads
+ * then. So it is until a sweep was there, for a layer from before this run. Of a step under way nobody takes the staged
+ * record for true, as that is in place before the link moves.
+ */
+bool strata_record_may_be_left(struct strata *s, uint64_t id);
+
+/*
+ * The record of layer ID, which its file holds twice; or its staged one, where that may be left and the link that it
+ * speaks of is there. -ENOENT without one, -EUCLEAN if both are damaged.
+ */
 int strata_record_load(struct strata *s, uint64_t id, struct strata_record *ret);
 
 /* False if one of the two is damaged, and the other one to be had. */
@@ -55,17 +66,16 @@ void strata_record_discard(struct strata *s, uint64_t id);
 int strata_record_place_mtime(struct strata *s, const struct strata_place *place, struct timespec *ret);
 
 /*
- * Which of the record's places is linked to its layer now, with the link's mtime. A rename cut off by a crash leaves a
- * staged record behind: it is put in place here if it is the one that is true. -ENOENT if nothing links to the layer;
- * other errors where that can't be told.
+ * Which of the record's places is linked to its layer now, with the link's mtime. -ENOENT if nothing links to the
+ * layer; other errors where that can't be told.
  */
-int strata_record_resolve(struct strata *s, struct strata_record *rec, struct strata_place *ret,
+int strata_record_resolve(struct strata *s, const struct strata_record *rec, struct strata_place *ret,
                           struct timespec *mtime);
 
 /*
  * Puts the staged record of layer ID in place if the link that it speaks of is there: what a power cut may leave, which
  * kept the link and lost the record's rename. 1 if it did, 0 if there is nothing to put in place, -errno if that can't
- * be told or done. NAMES is held.
+ * be told or done. NAMES is held, and the layer is nobody else's who moves it.
  */
 int strata_record_settle(struct strata *s, uint64_t id);
 

@@ -28,9 +28,10 @@ int strata_recover_sweep(struct strata *s, atomic_bool *stop)
         r = strata_check_run(s, &c);
         /*
          * What stays is told of again at the next start, and what was not come to is looked at then. Where there was
-         * rubbish, the next start makes sure that it is gone: an error on the way may have hidden some.
+         * rubbish, the next start makes sure that it is gone: an error on the way may have hidden some. What could not
+         * be looked at is noted as rubbish.
          */
-        if (r == 0 && !strata_check_stopped(&c) && !c.found)
+        if (r == 0 && !strata_check_stopped(&c) && !c.found && !atomic_load(&s->rubbish))
                 s->unclean = false;
         return r;
 }

@@ -145,6 +145,9 @@ int strata_open_check(const char *path, bool repair, struct strata **ret, bool *
                 strata_close_check(s);
                 return r;
         }
+        /* Nobody knows of a sweep. */
+        s->unclean = true;
+        s->first_id = UINT64_MAX;
         *ret = s;
         return 0;
 }

@@ -47,11 +47,13 @@ struct strata {
         int layers_fd;
         int trash_fd;
         int kind_fd[STRATA_KINDS];
-        bool unclean;      /* the store was not closed by its last user, and no sweep has come to its end since */
         bool in_userns;    /* not in the initial user namespace: overlays need userxattr */
         char boot_id[40];  /* /proc/sys/kernel/random/boot_id */
         uint64_t first_id; /* IDs from here on were given out by this process */
         const struct strata_mount_api *mount_api;
+
+        /* The store was not closed by its last user, and no sweep has come to its end since: record.h */
+        atomic_bool unclean;
 
         uint64_t run;        /* in names of files being written: tells those of this run from what others left */
         atomic_bool rubbish; /* something was left that a sweep clears: the next start is to do one */

@@ -292,6 +292,35 @@ replacements() { # FS
     stop_program
 }
 
+# The last sync of a commit brings the new link and nothing else of the step to this disk. The many entries keep the sweep from
+# coming to that layer before the first look at it.
+right_after_a_commit() {
+    local i
+    umount "$DISK" 2>/dev/null
+    truncate -s 1G "$IMAGE"
+    mkfs.btrfs -q -f "$IMAGE" >/dev/null 2>&1
+    mount -o loop "$IMAGE" "$DISK" || bail "can't mount another image"
+    in_store
+    start_program ''
+    for i in $(seq 50); do mkdir "$MNT"/active/{a,b,c,d,e,f,g,h}"$i".{1..10}; done
+    prepare pay
+    echo v1 >"$MNT/active/pay/fs/state"
+    "$HELPERS/syscall" rename "$MNT/active/pay" "$MNT/snapshots/pay" >"$BASE/got" && cp --reflink=always "$IMAGE" "$BASE/clones/cut.img"
+    is "btrfs, at once: a commit" "$(cat "$BASE/got")" ok
+    kill_program
+    wait_until 30 umount "$DISK" 2>/dev/null || bail "the disk stays in use"
+    mount -o loop "$BASE/clones/cut.img" "$DISK" || bail "can't mount the clone"
+    ok "btrfs, at once: both links are there" test -L "$STORE/active/pay" -a -L "$STORE/snapshots/pay"
+    start_program ''
+    is "btrfs, at once: the old name is nothing's" "$(errno rmdir "$MNT/active/pay")" ENOENT
+    is "btrfs, at once: the new one has it" "$(t cat "$MNT/snapshots/pay/fs/state")" v1
+    ok "btrfs, at once: the sweep removes the old one" wait_until 60 test ! -L "$STORE/active/pay"
+    is "btrfs, at once: and nothing else" "$(t cat "$MNT/snapshots/pay/fs/state")" v1
+    is "btrfs, at once: it can't be written" "$(errno create "$MNT/snapshots/pay/fs/new")" EROFS
+    stop_program
+    umount "$DISK"
+}
+
 for fs in ext4 xfs btrfs; do
     IMAGE=$BASE/clones/$fs.img
     case $fs in
@@ -325,6 +354,7 @@ for fs in ext4 xfs btrfs; do
         share=$((share - some))
         [ "$share" = 0 ] || mount -o loop "$IMAGE" "$DISK" || bail "can't mount $fs again"
     done
+    [ "$fs" != btrfs ] || right_after_a_commit
     rm "$IMAGE"
 done
 umount "$BASE/clones"

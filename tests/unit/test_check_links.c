@@ -3,6 +3,7 @@
 #include "checklib.h"
 
 #include "entry.h"
+#include "link.h"
 #include "log.h"
 #include "recover.h"
 #include "remove.h"
@@ -104,6 +105,39 @@ static void two_claims_are_none(void **state)
         assert_int_equal(strata_entry_find(t->s, STRATA_COMMITTED, "b", &id), -ENOENT);
         assert_int_equal(id, 7);
         assert_true(log_holds(t, "more than one layer"));
+}
+
+/* The new link of a commit, which a power cut kept without the rest of the step, is not called the old one. */
+static void the_link_of_a_step_that_came_counts(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "old", "");
+        struct strata_info info = test_info(t, STRATA_ACTIVE, "old");
+        struct strata_record rec;
+        struct strata_check c = { .report = check_note };
+        struct strata *s;
+
+        assert_int_equal(strata_link_record(t->s, &info, STRATA_COMMITTED, "new", &rec), 0);
+        assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
+        assert_int_equal(link(test_path(t, "active/old"), test_path(t, "snapshots/new")), 0);
+        test_store_close(t);
+        for (int round = 0; round < 3; round++) {
+                struct told told = { "" };
+                bool live;
+                char *why;
+
+                c.mode = round == 1 ? STRATA_CHECK_REPAIR : STRATA_CHECK_LOOK;
+                c.data = &told;
+                c.found = 0;
+                assert_int_equal(strata_open_check(t->path, round == 1, &s, &live, &why), 0);
+                assert_int_equal(strata_check_run(s, &c), 0);
+                strata_close_check(s);
+                assert_int_equal(c.found, round < 2 ? 2 : 0);
+                assert_true(round == 2 || strstr(told.text, "meta.new: the record of a step"));
+                assert_true(round == 2 || strstr(told.text, "active/old: an old name of what is snapshots/new now"));
+        }
+        test_store_open(t);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "new").id, id);
 }
 
 /* As after a crash of the store's own file system: a repair makes the folder, and the records have all the names. */
@@ -216,7 +250,7 @@ int main(void)
                 STORE_TEST(a_former_name_is_no_claim), STORE_TEST(a_former_key_is_no_claim),
                 STORE_TEST(two_claims_are_none),       STORE_TEST(a_lost_folder_is_filled_again),
                 STORE_TEST(links_outlive_lost_layers), STORE_TEST(what_was_committed_is_not_deleted_for_its_link),
-                STORE_TEST(a_removal_explains_itself),
+                STORE_TEST(a_removal_explains_itself), STORE_TEST(the_link_of_a_step_that_came_counts),
         };
 
         return cmocka_run_group_tests_name("check_links", tests, NULL, NULL);

@@ -6,6 +6,8 @@
 #include "log.h"
 #include "record.h"
 #include "recover.h"
+#include "remove.h"
+#include "rename.h"
 #include "trash.h"
 #include "util/buf.h"
 
@@ -256,6 +258,86 @@ static void a_move_whose_old_name_comes_back(void **state)
         }
 }
 
+/*
+ * What btrfs keeps of a commit or rename when the power goes right after it: the new link, not the renaming of the
+ * record, not the end of the old link. It is what it was committed as before any sweep came to it.
+ */
+static void a_move_of_which_the_link_alone_was_kept(void **state)
+{
+        struct test_store *t = *state;
+        const char *why;
+
+        for (int from = STRATA_ACTIVE; from < STRATA_KINDS; from++) {
+                enum strata_kind to = from == STRATA_VIEW ? STRATA_VIEW : STRATA_COMMITTED;
+                struct strata_record rec;
+                struct strata_info info;
+                char *before, *text;
+                uint64_t id;
+
+                if (from == STRATA_COMMITTED)
+                        id = test_snapshot(t, "old", "");
+                else
+                        id = test_prepare(t, from, "old", "");
+                test_write(test_path(t, "layers/%" PRIu64 "/fs/file", id), "whole");
+                info = test_info(t, from, "old");
+                assert_int_equal(strata_link_record(t->s, &info, to, "new", &rec), 0);
+                rec.committed = (struct timespec){ to == STRATA_COMMITTED ? 5000 : 0, 1 };
+                assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
+                assert_int_equal(link(test_path(t, "%s/old", strata_kind_folder(from)),
+                                      test_path(t, "%s/new", strata_kind_folder(to))),
+                                 0);
+                test_store_crash(t);
+                before = test_state(t);
+                assert_int_equal(strata_entry_get(t->s, from, "old", &info), -ENOENT);
+                info = test_info(t, to, "new");
+                assert_int_equal(info.id, id);
+                assert_int_equal(info.committed.tv_sec, rec.committed.tv_sec);
+                assert_int_equal(strata_remove(t->s, from, "old", &why), -ENOENT);
+                test_assert_state(t, before);
+
+                /* Whoever moves it on does not write over what alone tells of the commit. */
+                assert_int_equal(strata_rename(t->s, to, "new", "newer", &why), 0);
+                test_store_crash(t);
+                info = test_info(t, to, "newer");
+                assert_int_equal(info.id, id);
+                assert_int_equal(info.committed.tv_sec, rec.committed.tv_sec);
+                sweep(t);
+                assert_false(test_exists(t, "%s/old", strata_kind_folder(from)));
+                assert_int_equal(test_info(t, to, "newer").id, id);
+                text = test_read(test_path(t, "layers/%" PRIu64 "/fs/file", id));
+                assert_string_equal(text, "whole");
+                free(text);
+                assert_int_equal(strata_remove(t->s, to, "newer", &why), 0);
+        }
+}
+
+/* Of an exchange it keeps both links, swapped, as they are in one folder. */
+static void an_exchange_of_which_the_links_alone_were_kept(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t a = test_snapshot(t, "a", ""), b = test_snapshot(t, "b", "");
+        struct strata_info info_a = test_info(t, STRATA_COMMITTED, "a"), info_b = test_info(t, STRATA_COMMITTED, "b");
+        struct strata_record rec;
+        const char *why;
+
+        assert_int_equal(strata_link_record(t->s, &info_a, STRATA_COMMITTED, "b", &rec), 0);
+        assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
+        assert_int_equal(strata_link_record(t->s, &info_b, STRATA_COMMITTED, "a", &rec), 0);
+        assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
+        assert_int_equal(
+                renameat2(t->s->kind_fd[STRATA_COMMITTED], "a", t->s->kind_fd[STRATA_COMMITTED], "b", RENAME_EXCHANGE),
+                0);
+        test_store_crash(t);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "b").id, a);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "a").id, b);
+        assert_int_equal(strata_exchange(t->s, STRATA_COMMITTED, "a", "b", &why), 0);
+        test_store_crash(t);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "a").id, a);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "b").id, b);
+        sweep(t);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "a").id, a);
+}
+
 /* An exchange, likewise: both staged; one record in place; both; links swapped. */
 static void an_exchange_cut_off_at_any_step(void **state)
 {
@@ -460,6 +542,8 @@ int main(void)
                 STORE_TEST(a_removal_cut_off_is_finished),
                 STORE_TEST(a_move_cut_off_at_any_step),
                 STORE_TEST(a_move_whose_old_name_comes_back),
+                STORE_TEST(a_move_of_which_the_link_alone_was_kept),
+                STORE_TEST(an_exchange_of_which_the_links_alone_were_kept),
                 STORE_TEST(an_exchange_cut_off_at_any_step),
                 STORE_TEST(a_damaged_record_is_named_and_kept),
                 STORE_TEST(what_is_new_is_left_alone),
