@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,12 +35,29 @@ static int sync_all(struct strata *s)
         return s->config.durable ? strata_store_sync(s) : 0;
 }
 
+/*
+ * What was computed of the layer while it was a snapshot before: until a commit was taken back whose last sync failed
+ * or which the power cut off. It may have been changed since.
+ */
+static int forget_computed(struct strata *s, uint64_t id)
+{
+        static const char *const files[] = { "usage", "changes", "export" };
+        char path[STRATA_ID_PATH_MAX];
+
+        for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+                snprintf(path, sizeof(path), "%" PRIu64 "/%s", id, files[i]);
+                if (unlinkat(s->layers_fd, path, 0) < 0 && errno != ENOENT)
+                        return -errno;
+        }
+        return 0;
+}
+
 /* The fingerprints of the layer, and the record that names them, beside the present one. */
 static int stage(struct strata *s, struct strata_record *rec, const char **why)
 {
-        int r = 0;
+        int r = forget_computed(s, rec->id);
 
-        if (s->config.fingerprint) {
+        if (r == 0 && s->config.fingerprint) {
                 r = strata_manifest_make(s, rec->id, rec->manifest);
                 if (r < 0)
                         *why = "its files could not be read, or their fingerprints not written; without those it "

@@ -9,12 +9,33 @@
 #include <stdio.h>
 #include <string.h>
 
+static struct strata_op *find_op(struct strata *s, uint64_t id)
+{
+        struct strata_op *o = s->ops;
+
+        while (o && o->id != id)
+                o = o->next;
+        return o;
+}
+
 bool strata_op_is_under_way(struct strata *s, uint64_t id)
 {
-        for (struct strata_op *o = s->ops; o; o = o->next)
-                if (o->id == id)
-                        return true;
-        return false;
+        return find_op(s, id);
+}
+
+void strata_op_wait_moved(struct strata *s, uint64_t id)
+{
+        for (struct strata_op *o = find_op(s, id); o && o->moving; o = find_op(s, id))
+                pthread_cond_wait(&s->moved, &s->names);
+}
+
+static void set_moving(struct strata *s, uint64_t id, const struct strata_record *rec)
+{
+        struct strata_op *o = find_op(s, id);
+
+        if (o)
+                o->moving = rec;
+        pthread_cond_broadcast(&s->moved);
 }
 
 int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id)
@@ -22,6 +43,7 @@ int strata_op_begin(struct strata *s, struct strata_op *op, uint64_t id)
         int r;
 
         op->id = id;
+        op->moving = NULL;
         pthread_mutex_lock(&s->names);
         r = strata_op_is_under_way(s, id) ? -EBUSY : 0;
         if (r == 0) {
@@ -82,20 +104,27 @@ void strata_op_end(struct strata *s, struct strata_op *op)
         pthread_mutex_unlock(&s->names);
 }
 
+static const char *const taken[STRATA_KINDS] = {
+        [STRATA_ACTIVE] = "the key is taken in active/; choose another or remove that one first",
+        [STRATA_VIEW] = "the key is taken in views/; choose another or remove that one first",
+        [STRATA_COMMITTED] = ("the name is taken in snapshots/; nothing is ever replaced: choose another or "
+                              "remove that one first"),
+};
+
+/* Names are unique over active/ and views/ together. */
+static bool share_names(enum strata_kind a, enum strata_kind b)
+{
+        return (a == STRATA_COMMITTED) == (b == STRATA_COMMITTED);
+}
+
 int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *name, const char **why)
 {
-        static const char *const taken[STRATA_KINDS] = {
-                [STRATA_ACTIVE] = "the key is taken in active/; choose another or remove that one first",
-                [STRATA_VIEW] = "the key is taken in views/; choose another or remove that one first",
-                [STRATA_COMMITTED] = ("the name is taken in snapshots/; nothing is ever replaced: choose another or "
-                                      "remove that one first"),
-        };
         uint64_t id;
 
         for (int k = 0; k < STRATA_KINDS; k++) {
                 int r;
 
-                if ((k == STRATA_COMMITTED) != (kind == STRATA_COMMITTED))
+                if (!share_names(k, kind))
                         continue;
                 r = strata_entry_find(s, k, name, &id);
                 if (r == 0) {
@@ -106,6 +135,17 @@ int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *
                         return r; /* not known to be free */
         }
         return 0;
+}
+
+int strata_link_check_free_held(struct strata *s, enum strata_kind kind, const char *name, const char **why)
+{
+        for (struct strata_op *o = s->ops; o; o = o->next) {
+                if (o->moving && share_names(o->moving->was.kind, kind) && strcmp(o->moving->was.name, name) == 0) {
+                        *why = taken[o->moving->was.kind];
+                        return -EEXIST;
+                }
+        }
+        return strata_link_check_free(s, kind, name, why);
 }
 
 int strata_link_record(struct strata *s, const struct strata_info *info, enum strata_kind to, const char *name,
@@ -171,7 +211,7 @@ int strata_link_move(struct strata *s, const struct strata_record *rec, const ch
         int r;
 
         pthread_mutex_lock(&s->names);
-        r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
+        r = strata_link_check_free_held(s, rec->now.kind, rec->now.name, why);
         if (r == 0)
                 r = strata_entry_find(s, rec->was.kind, rec->was.name, &id);
         if (r == 0 && id != rec->id)
@@ -181,8 +221,10 @@ int strata_link_move(struct strata *s, const struct strata_record *rec, const ch
         if (r == 0)
                 r = rename_link(s, &rec->was, &rec->now);
         strata_index_drop(s->index, rec->id);
-        if (r == 0)
+        if (r == 0) {
                 strata_link_remember(s, rec);
+                set_moving(s, rec->id, rec);
+        }
         pthread_mutex_unlock(&s->names);
         if (r < 0) {
                 strata_record_discard(s, rec->id);
@@ -190,12 +232,13 @@ int strata_link_move(struct strata *s, const struct strata_record *rec, const ch
         }
         /* The new name is enough: an old one that a power cut brings back is swept, see strata_recover_sweep(). */
         r = strata_store_sync_dir(s, s->kind_fd[rec->now.kind]);
+        pthread_mutex_lock(&s->names);
         if (r < 0) {
-                /* Not known to be on the disk: go back, and let the caller hear of it. */
-                pthread_mutex_lock(&s->names);
+                /* Not known to be on the disk: go back, and let the caller hear of it. Nobody has built on it yet. */
                 (void)rename_link(s, &rec->now, &rec->was);
                 strata_index_drop(s->index, rec->id);
-                pthread_mutex_unlock(&s->names);
         }
+        set_moving(s, rec->id, NULL);
+        pthread_mutex_unlock(&s->names);
         return r;
 }

@@ -11,6 +11,11 @@
 /* An operation that moves or removes an entry; lives on the caller's stack from begin to end. */
 struct strata_op {
         uint64_t id;
+        /*
+         * Of one whose link has moved and is not known to be on the disk, so that it may go back; else NULL. Protected
+         * by NAMES, as is the list.
+         */
+        const struct strata_record *moving;
         struct strata_op *next;
 };
 
@@ -26,11 +31,20 @@ int strata_op_begin_entry(struct strata *s, struct strata_op *op, enum strata_ki
 /* True if somebody holds it; NAMES is held by the caller, so that nobody comes in between. */
 bool strata_op_is_under_way(struct strata *s, uint64_t id);
 
+/*
+ * Waits until entry ID has no link that may go back. NAMES is held, and released meanwhile; what is waited for is an
+ * fsync.
+ */
+void strata_op_wait_moved(struct strata *s, uint64_t id);
+
 /* Ends a claim. */
 void strata_op_end(struct strata *s, struct strata_op *op);
 
 /* -EEXIST and *WHY if NAME can't be used in KIND's folder: KEYs are unique over active/ and views/ together. */
 int strata_link_check_free(struct strata *s, enum strata_kind kind, const char *name, const char **why);
+
+/* The same at the step itself, with NAMES held: a name that a link has left and may go back to is taken as well. */
+int strata_link_check_free_held(struct strata *s, enum strata_kind kind, const char *name, const char **why);
 
 /*
  * The record of INFO's entry for a move to (TO, NAME), with what the present one of a committed snapshot says of its

@@ -140,9 +140,15 @@ static int publish(struct strata *s, const struct strata_record *rec, const char
 
         strata_entry_target(rec->id, target);
         pthread_mutex_lock(&s->names);
-        r = strata_link_check_free(s, rec->now.kind, rec->now.name, why);
+        if (rec->parent) /* its commit may not be on the disk yet, and be taken back */
+                strata_op_wait_moved(s, rec->parent);
+        r = strata_link_check_free_held(s, rec->now.kind, rec->now.name, why);
         if (r == 0 && rec->parent) {
                 r = strata_entry_info(s, rec->parent, &parent);
+                if (r == 0 && parent.kind != STRATA_COMMITTED) {
+                        *why = "there is no such parent in snapshots/: its commit failed";
+                        r = -ENOENT;
+                }
                 if (r == 0)
                         r = add_mark(s, rec->parent, rec->id);
         }

@@ -36,18 +36,20 @@ static int take_link(struct strata *s, const struct strata_info *info)
         return unlinkat(s->kind_fd[info->kind], info->name, 0) < 0 ? -errno : 0;
 }
 
+/* What earlier versions let happen, where a commit was taken back. */
+#define CHILDREN_OF_NO_SNAPSHOT                                                                                        \
+        "other entries stand on it, though it is no snapshot: `cat tree` shows them; remove those first"
+
 /* The step that counts: with NAMES held no child can come in between. */
 static int unlink_entry(struct strata *s, const struct strata_info *info, const char **why)
 {
-        int r = 0;
+        int r;
 
         pthread_mutex_lock(&s->names);
-        if (info->kind == STRATA_COMMITTED) {
-                r = strata_entry_has_children(s, info->id);
-                if (r > 0) {
-                        *why = STRATA_REMOVE_CHILDREN;
-                        r = -ENOTEMPTY;
-                }
+        r = strata_entry_has_children(s, info->id);
+        if (r > 0) {
+                *why = info->kind == STRATA_COMMITTED ? STRATA_REMOVE_CHILDREN : CHILDREN_OF_NO_SNAPSHOT;
+                r = -ENOTEMPTY;
         }
         if (r == 0)
                 r = take_link(s, info);

@@ -11,7 +11,7 @@
 
 /*
  * Removes an entry: it is gone when this returns, its space follows in the background. Its fs/ is not mounted any more:
- * the caller's duty. Errors: -ENOENT  no such entry   -ENOTEMPTY  a snapshot with children   -EBUSY  another caller is
+ * the caller's duty. Errors: -ENOENT  no such entry   -ENOTEMPTY  it has children   -EBUSY  another caller is
  * moving or removing it and what the store's file system says. *WHY as for strata_prepare().
  */
 int strata_remove(struct strata *s, enum strata_kind kind, const char *name, const char **why);

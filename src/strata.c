@@ -66,6 +66,7 @@ static void strata_free(struct strata *s)
         strata_log_free(s->log);
         strata_metrics_free(s->metrics);
         strata_trash_free(s->trash);
+        pthread_cond_destroy(&s->moved);
         pthread_mutex_destroy(&s->names);
         pthread_mutex_destroy(&s->ids);
         free(s);
@@ -85,6 +86,7 @@ static int strata_new(const struct strata_config *config, struct strata **ret, c
         for (int kind = 0; kind < STRATA_KINDS; kind++)
                 s->kind_fd[kind] = -1;
         pthread_mutex_init(&s->names, NULL);
+        pthread_cond_init(&s->moved, NULL);
         pthread_mutex_init(&s->ids, NULL);
         r = strata_index_new(&s->index);
         if (r == 0)

@@ -81,6 +81,7 @@ struct strata {
         atomic_uint n_told;
 
         struct strata_op *ops; /* entries being moved or removed; protected by NAMES */
+        pthread_cond_t moved;  /* of those, one that had moved its link is on the disk now, or back; with NAMES */
 
         pthread_mutex_t ids; /* protects the two below; a leaf lock, held over one small write in 4,096 IDs */
         uint64_t next_id;

@@ -149,6 +149,32 @@ is "a failed sync: one whose user has looked" "$(errno rename "$A/second" "$S/se
 is "a failed sync: its label has done its work" "$(ls "$S/second/labels")" ""
 is "a failed sync: the other is still there" "$(errno rename "$A/first" "$S/first")" EIO
 is "a failed sync: and can be removed" "$(errno rmdir "$A/first")" ok
+
+# ---- the last sync of a commit fails while others would already build on it
+
+for end in EIO ok; do
+    mkdir "$A/k"
+    echo data >"$A/k/fs/file"
+    HELD_ERRNO=$([ "$end" = ok ] && echo 1 || echo $EIO)
+    hold_call fsync 1 mv -T "$A/k" "$S/last"
+    fails "last sync, $end: the key is not free yet" EEXIST mkdir "$V/k"
+    spawn mkdir "$V/v@last"
+    nok "last sync, $end: what is prepared on it waits" wait_until 1 test ! -e "/proc/$SPAWNED"
+    let_go
+    wait "$HELD"
+    is "last sync, $end: the commit" "$?" "$([ "$end" = ok ]; echo $?)"
+    wait "$SPAWNED"
+    is "last sync, $end: and so what was prepared on it" "$?" "$([ "$end" = ok ]; echo $?)"
+    [ "$end" = EIO ] || continue
+    ok "last sync, $end: log says why" grep -q "mkdir .*views/v@last .*ENOENT .*its commit failed" "$MNT/log"
+    nok "last sync, $end: nothing is there" test -e "$V/v" -o -e "$S/last"
+    works "last sync, $end: nobody stands on the entry" rmdir "$A/k"
+done
+works "last sync, ok: the key is free" mkdir "$V/k"
+fails "last sync, ok: it has a child" ENOTEMPTY rmdir "$S/last"
+works "last sync, ok: which goes" rmdir "$V/v"
+works "last sync, ok: and so does it" rmdir "$S/last"
+rmdir "$V/k"
 stop_program
 FAULTS=''
 

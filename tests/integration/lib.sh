@@ -27,7 +27,8 @@
 #   FAULTS=yes              set before new_mount: the program's system calls can be made to fail, see
 #   order CALL N ERRNO      … the Nth CALL from now on ("any": of those that change something) fails with that errno
 #                           number (helpers/inject.c); hit tells whether that has happened, and ends the order
-#   hold_call CALL N CMD…   … waits for let_go, which is for all that wait; returns when CMD, in the background as $HELD, has come there
+#   hold_call CALL N CMD…   … waits for let_go, which is for all that wait; returns when CMD, in the background as $HELD, has come there.
+#                           With HELD_ERRNO=N the call fails with that errno number when it is let go
 #
 # Tools
 #   t CMD…                  CMD under the anti-hang time limit (60 s); use it for all that touches a mount
@@ -273,7 +274,7 @@ hit() {
 
 hold_call() {
     rm -f "$BASE/order.go"
-    order "$1" "$2" -1
+    order "$1" "$2" "-${HELD_ERRNO:-1}"
     shift 2
     spawn "$@"
     # shellcheck disable=SC2034 # for those who call this

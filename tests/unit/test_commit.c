@@ -5,12 +5,14 @@
 #include "index.h"
 #include "link.h"
 #include "record.h"
+#include "util/sumfile.h"
 #include "util/timefmt.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -256,6 +258,23 @@ static void a_step_that_cannot_be_synced_is_taken_back(void **state)
         test_commit(t, "k", "n");
 }
 
+/* While it looked like a snapshot somebody may have asked for what is kept then; it has other files afterwards. */
+static void what_was_computed_before_it_was_taken_back_is_forgotten(void **state)
+{
+        static const char *const files[] = { "usage", "changes", "export" };
+        struct test_store *t = *state;
+        uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", "");
+        char path[64];
+
+        for (size_t i = 0; i < COUNT(files); i++) {
+                snprintf(path, sizeof(path), "%" PRIu64 "/%s", id, files[i]);
+                assert_int_equal(strata_sumfile_write(t->s->layers_fd, path, 1, "1 1\n", 4, false), 0);
+        }
+        test_commit(t, "k", "n");
+        for (size_t i = 0; i < COUNT(files); i++)
+                assert_false(test_exists(t, "layers/%" PRIu64 "/%s", id, files[i]));
+}
+
 /* Between a commit's first look and its step another mover may finish. */
 static int commit_in_thread(void *data)
 {
@@ -326,6 +345,7 @@ int main(void)
                 STORE_TEST(an_old_staged_record_is_overwritten),
                 STORE_TEST(a_layer_that_cannot_be_synced_is_not_committed),
                 STORE_TEST(a_step_that_cannot_be_synced_is_taken_back),
+                STORE_TEST(what_was_computed_before_it_was_taken_back_is_forgotten),
                 STORE_TEST(a_rename_that_came_first_is_seen),
                 STORE_TEST(a_key_that_changed_hands_is_seen),
         };

@@ -3,6 +3,7 @@
 
 #include "chain.h"
 #include "index.h"
+#include "link.h"
 #include "prepare.h"
 #include "remove.h"
 #include "trash.h"
@@ -344,6 +345,63 @@ static void a_key_taken_meanwhile_is_seen(void **state)
         assert_int_equal(strata_entry_has_children(t->s, base), 0);
 }
 
+/* The last sync of the parent's commit is under way: it waits, and then it has a parent or not. */
+static int view_on_last(void *data)
+{
+        struct race *race = data;
+        uint64_t id;
+
+        return strata_prepare(race->s, STRATA_VIEW, "v", "last", 0, 0, &id, &race->why);
+}
+
+static void a_parent_that_may_go_back_is_waited_for(void **state)
+{
+        struct test_store *t = *state;
+
+        for (int fails = 1; fails >= 0; fails--) {
+                uint64_t id = test_prepare(t, STRATA_ACTIVE, "k", ""), view;
+                struct race race = { t->s, NULL };
+                struct test_thread *thread;
+                struct strata_record rec;
+                struct strata_info info;
+                struct strata_op op;
+                const char *why;
+
+                /* What strata_link_move() does around its sync. */
+                assert_int_equal(strata_op_begin_entry(t->s, &op, STRATA_ACTIVE, "k", &info), 0);
+                assert_int_equal(strata_link_record(t->s, &info, STRATA_COMMITTED, "last", &rec), 0);
+                assert_int_equal(strata_record_stage(t->s, &rec, true), 0);
+                pthread_mutex_lock(&t->s->names);
+                assert_int_equal(strata_record_publish(t->s, id), 0);
+                assert_int_equal(rename(test_path(t, "active/k"), test_path(t, "snapshots/last")), 0);
+                strata_index_drop(t->s->index, id);
+                op.moving = &rec;
+                pthread_mutex_unlock(&t->s->names);
+
+                thread = test_thread_start(view_on_last, &race);
+                assert_int_equal(strata_prepare(t->s, STRATA_VIEW, "k", "", 0, 0, &view, &why), -EEXIST);
+                assert_non_null(why);
+                assert_int_equal(test_count_dir(test_path(t, "views")), 0);
+
+                pthread_mutex_lock(&t->s->names);
+                if (fails)
+                        assert_int_equal(rename(test_path(t, "snapshots/last"), test_path(t, "active/k")), 0);
+                strata_index_drop(t->s->index, id);
+                op.moving = NULL;
+                pthread_cond_broadcast(&t->s->moved);
+                pthread_mutex_unlock(&t->s->names);
+                strata_op_end(t->s, &op);
+                assert_int_equal(test_thread_end(thread), fails ? -ENOENT : 0);
+                if (fails) {
+                        assert_non_null(race.why);
+                        assert_int_equal(strata_remove(t->s, STRATA_ACTIVE, "k", &why), 0);
+                        assert_int_equal(test_count_dir(test_path(t, "layers")), 0);
+                } else {
+                        test_prepare(t, STRATA_VIEW, "k", "");
+                }
+        }
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, test_store_setup, test_store_teardown)
 
 int main(void)
@@ -361,6 +419,7 @@ int main(void)
                 cmocka_unit_test(a_full_disk_leaves_nothing_half_made),
                 STORE_TEST(a_parent_removed_meanwhile_is_missed),
                 STORE_TEST(a_key_taken_meanwhile_is_seen),
+                STORE_TEST(a_parent_that_may_go_back_is_waited_for),
         };
 
         return cmocka_run_group_tests_name("prepare", tests, test_private_mounts, NULL);

@@ -102,6 +102,22 @@ static void a_snapshot_with_children_stays(void **state)
         remove_ok(t, STRATA_COMMITTED, "base");
 }
 
+/* It is no snapshot: its commit was taken back after somebody had prepared on it, as earlier versions let them. */
+static void any_parent_stays(void **state)
+{
+        struct test_store *t = *state;
+        uint64_t id = test_snapshot(t, "n", "");
+        const char *why;
+
+        test_prepare(t, STRATA_VIEW, "v", "n");
+        assert_int_equal(rename(test_path(t, "snapshots/n"), test_path(t, "active/n")), 0);
+        strata_index_drop(t->s->index, id);
+        assert_int_equal(test_info(t, STRATA_ACTIVE, "n").id, id);
+        assert_refused(t, STRATA_ACTIVE, "n", -ENOTEMPTY, true);
+        assert_int_equal(strata_remove(t->s, STRATA_VIEW, "v", &why), 0);
+        assert_int_equal(strata_remove(t->s, STRATA_ACTIVE, "n", &why), 0);
+}
+
 static void a_damaged_child_keeps_its_parent(void **state)
 {
         struct test_store *t = *state;
@@ -240,6 +256,7 @@ int main(void)
                 STORE_TEST(leaves_no_trace),
                 STORE_TEST(what_is_not_there),
                 STORE_TEST(a_snapshot_with_children_stays),
+                STORE_TEST(any_parent_stays),
                 STORE_TEST(a_damaged_child_keeps_its_parent),
                 STORE_TEST(a_damaged_snapshot_with_children_stays),
                 STORE_TEST(another_mover_is_not_waited_for),

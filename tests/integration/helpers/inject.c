@@ -8,7 +8,8 @@
  * on fail with that errno number, once; CALL "any" counts all calls that change something but unlinkat. When that
  * happens CONTROL.hit appears, with the call's name. Ends with the program's exit status. ERRNO 0 kills the program
  * instead, just before the call is carried out; then that is CONTROL.hit too. CALL "change" counts all that change
- * something. ERRNO -1 holds the call, of that thread alone, until there is a file CONTROL.go.
+ * something. ERRNO -1 holds the call, of that thread alone, until there is a file CONTROL.go; any other negative one
+ * makes it fail then.
  *
  * It works by a seccomp filter that hands the calls in question to this process (seccomp_unotify(2)), so that it
  * is the same for every build of the program.
@@ -160,7 +161,10 @@ static int wanted(const struct order *order, const char *name)
 }
 
 /* The calls that are held */
-static uint64_t held[16];
+static struct {
+        uint64_t id;
+        int error; /* -1: it is carried out */
+} held[16];
 static size_t n_held;
 
 static void let_go(int listener, const char *control)
@@ -171,7 +175,12 @@ static void let_go(int listener, const char *control)
         if (unlink(path) < 0)
                 return;
         while (n_held > 0) {
-                struct seccomp_notif_resp resp = { .id = held[--n_held], .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
+                struct seccomp_notif_resp resp = { .id = held[--n_held].id };
+
+                if (held[n_held].error == -1)
+                        resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+                else
+                        resp.error = held[n_held].error;
                 ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
         }
 }
@@ -197,8 +206,10 @@ static void supervise(int listener, const char *control, pid_t pid)
                 const char *name = call_name(req.data.nr);
                 if (wanted(&order, name) && --order.n == 0) {
                         bool hold = order.error < 0 && n_held < sizeof(held) / sizeof(*held);
-                        if (hold)
-                                held[n_held++] = req.id;
+                        if (hold) {
+                                held[n_held].id = req.id;
+                                held[n_held++].error = order.error;
+                        }
                         tell_hit(control, name);
                         if (hold)
                                 continue;
