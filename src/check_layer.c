@@ -158,7 +158,7 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
         struct strata_place place = { 0 };
         struct strata_record rec;
         enum strata_check_cause cause = STRATA_CHECK_DAMAGE;
-        char path[STRATA_CHECK_PATH_MAX], meta[STRATA_ID_PATH_MAX];
+        char path[STRATA_CHECK_PATH_MAX], meta[STRATA_CHECK_PATH_MAX];
         int r = strata_check_find_link(s, id, &place);
 
         strata_check_layer_path(id, "", path);
@@ -197,9 +197,9 @@ static void check_unreadable(struct strata *s, struct strata_check *c, uint64_t 
                 cause = STRATA_CHECK_CRASH;
         if (strata_check_wants(c, cause)) {
                 r = strata_check_rebuild(s, id, &rec);
-                snprintf(meta, sizeof(meta), "%" PRIu64 "/meta", id);
+                strata_check_layer_path(id, "/meta", meta);
                 if (r == 0 && error != -ENOENT && cause == STRATA_CHECK_DAMAGE)
-                        r = strata_check_lose(s, s->layers_fd, meta, meta, "this record is damaged");
+                        r = strata_check_lose(s, s->root_fd, meta, meta, "this record is damaged");
                 if (r == 0)
                         r = strata_record_stage(s, &rec, true);
                 if (r == 0)

@@ -124,6 +124,23 @@ static void a_note_is_plain_text(void **state)
         free(why);
 }
 
+/* A record that is moved away is named as everything else in the store. */
+static void a_note_names_the_record(void **state)
+{
+        struct test_store *t = *state;
+        static const char want[] = "from: layers/1/meta\n";
+        struct told told;
+        char *why;
+
+        assert_int_equal(test_snapshot(t, "base", ""), 1);
+        test_write(test_path(t, "layers/1/meta"), "damaged\n");
+        assert_int_equal(check_store(t, STRATA_CHECK_REPAIR, &told).repaired, 1);
+        why = test_read(test_path(t, "lost+found/1.note"));
+        assert_non_null(why);
+        assert_int_equal(strncmp(why, want, strlen(want)), 0);
+        free(why);
+}
+
 /* `next` has to be above all IDs that are there. */
 static void a_number_that_was_used(void **state)
 {
@@ -446,6 +463,7 @@ int main(void)
                 STORE_TEST(cycles_and_depths),
                 STORE_TEST(what_is_nobodys_is_never_deleted),
                 STORE_TEST(a_note_is_plain_text),
+                STORE_TEST(a_note_names_the_record),
                 STORE_TEST(a_number_that_was_used),
                 STORE_TEST(what_cannot_be_told_is_left),
                 STORE_TEST(a_link_with_a_wrong_bit),
