@@ -311,8 +311,11 @@ static void check_format(struct strata *s, struct strata_check *c, const void *w
         strata_check_tell(c, r, EUCLEAN, "format", "a bit of it is wrong");
 }
 
-/* Without its folders there is nothing to look at: -EUCLEAN then, or why one that is there can't be opened. 1: made. */
-static int check_folder(struct strata *s, struct strata_check *c, const char *name, int *fd)
+/*
+ * Without its folders there is nothing to look at: -EUCLEAN then, or why one that is there can't be opened. 1: made,
+ * which is done only where MORE, the rest of what is told, is "".
+ */
+static int check_folder(struct strata *s, struct strata_check *c, const char *name, int *fd, const char *more)
 {
         int r = STRATA_CHECK_LEFT;
 
@@ -322,13 +325,49 @@ static int check_folder(struct strata *s, struct strata_check *c, const char *na
                 return 0;
         if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
                 return -errno;
-        if (strata_check_wants(c, STRATA_CHECK_DAMAGE)) {
+        if (strata_check_wants(c, STRATA_CHECK_DAMAGE) && !more[0]) {
                 r = mkdirat(s->root_fd, name, 0700) < 0 ? -errno : 0;
                 if (r == 0)
                         *fd = openat(s->root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         }
-        strata_check_tell(c, r, EUCLEAN, name, "this folder of the store is missing");
+        strata_check_tell(c, r, EUCLEAN, name, "this folder of the store is missing%s", more);
         return *fd < 0 ? -EUCLEAN : 1;
+}
+
+static void count_link(struct strata *s, struct strata_check *c, int dirfd, const char *name, void *data)
+{
+        uint64_t *n = data;
+        char first;
+
+        (void)s;
+        (void)c;
+        if (readlinkat(dirfd, name, &first, 1) > 0 && strcmp(name, ".relink") != 0)
+                ++*n;
+}
+
+/*
+ * Links without any layer: somebody took layers/ away, or a disk is not mounted there, and they are all that is left of
+ * the names. A crash leaves no link to a snapshot, but to what was never committed. So an empty layers/ is a lost one
+ * if there are snapshots, a missing one if there is any link; and that is not made, as the next one to look would find
+ * it empty.
+ */
+static int check_layers(struct strata *s, struct strata_check *c)
+{
+        struct strata_check quiet = { .mode = STRATA_CHECK_LOOK };
+        uint64_t links = 0, highest = 0;
+        int r = 0;
+
+        for (int kind = 0; kind < STRATA_KINDS && r == 0; kind++)
+                if (s->kind_fd[kind] >= 0 && (kind == STRATA_COMMITTED || s->layers_fd < 0))
+                        r = strata_check_each(s->kind_fd[kind], ".", s, &quiet, count_link, &links);
+        if (r == 0)
+                r = check_folder(s, c, "layers", &s->layers_fd,
+                                 links ? ", and with it the files of all that has a name: put it back" : "");
+        if (r == 0)
+                r = strata_store_highest_id(s->layers_fd, &highest);
+        if (r == 0)
+                c->lost_layers = links && !highest;
+        return r < 0 ? r : 0;
 }
 
 static int check_folders(struct strata *s, struct strata_check *c)
@@ -342,27 +381,29 @@ static int check_folders(struct strata *s, struct strata_check *c)
                 { "views", &s->kind_fd[STRATA_VIEW] },
                 { "snapshots", &s->kind_fd[STRATA_COMMITTED] },
                 { "trash", &s->trash_fd },
-                { "layers", &s->layers_fd },
         };
-        int ret = check_folder(s, c, "empty", &empty);
+        int ret = check_folder(s, c, "empty", &empty, "");
 
         if (ret == -EUCLEAN || ret > 0)
                 ret = 0; /* the others can be looked at all the same */
         for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
-                int r = check_folder(s, c, folders[i].name, folders[i].fd);
+                int r = check_folder(s, c, folders[i].name, folders[i].fd, "");
 
-                if (r > 0 && folders[i].fd == &s->layers_fd)
-                        c->made_layers = true;
-                else if (r > 0 && folders[i].fd != &s->trash_fd)
+                if (r > 0 && folders[i].fd != &s->trash_fd)
                         c->made_links = true;
                 if (r < 0 && (ret == 0 || r != -EUCLEAN))
                         ret = r;
+        }
+        if (ret == 0 || ret == -EUCLEAN) {
+                int r = check_layers(s, c);
+
+                ret = r < 0 ? r : ret;
         }
         return ret;
 }
 
 /* Layers first: a damaged link is known by the layer that misses it. */
-int strata_check_run(struct strata *s, struct strata_check *c)
+static int check_all(struct strata *s, struct strata_check *c)
 {
         uint64_t before;
         int r = check_folders(s, c);
@@ -384,5 +425,15 @@ int strata_check_run(struct strata *s, struct strata_check *c)
 
                 r = strata_check_each(s->kind_fd[kind], ".", s, c, check_link_name, &k);
         }
+        return r;
+}
+
+int strata_check_run(struct strata *s, struct strata_check *c)
+{
+        int r = check_all(s, c);
+
+        /* What was mended is not known to be on the disk, and what was left is for a sweep to look at. */
+        if (c->mode == STRATA_CHECK_REPAIR && c->found)
+                (void)unlinkat(s->root_fd, "clean", 0);
         return r;
 }

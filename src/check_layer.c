@@ -323,7 +323,7 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
         if (c->below && id >= c->below)
                 return;
         if (!strata_check_layer_exists(s, id)) {
-                if (strata_check_wants(c, STRATA_CHECK_CRASH) && !c->made_layers)
+                if (strata_check_wants(c, STRATA_CHECK_CRASH) && !c->lost_layers)
                         r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
                 strata_check_tell(c, r, ENOENT, path, "layer %" PRIu64 " of this entry in %s/ is not in the store%s",
                                   id, strata_kind_folder(place->kind), r == 0 ? ": the entry is removed" : "");
@@ -341,6 +341,18 @@ static void check_good_link(struct strata *s, struct strata_check *c, const stru
                 r = unlinkat(s->kind_fd[place->kind], place->name, 0) < 0 ? -errno : 0;
         strata_check_tell(c, r, EEXIST, path, "an old name of what is %s/%s now", strata_kind_folder(other.kind),
                           other.name);
+}
+
+static void check_bad_link(struct strata *s, struct strata_check *c, const struct strata_place *place, const char *path)
+{
+        static const char why[] = "this link does not lead to a layer";
+
+        if (!c->lost_layers) {
+                strata_check_foreign(s, c, s->kind_fd[place->kind], place->name, path, why);
+                return;
+        }
+        (void)strata_check_wants(c, STRATA_CHECK_DAMAGE);
+        strata_check_tell(c, STRATA_CHECK_LEFT, EUCLEAN, path, "%s", why);
 }
 
 void strata_check_link(struct strata *s, struct strata_check *c, const void *what)
@@ -369,7 +381,7 @@ void strata_check_link(struct strata *s, struct strata_check *c, const void *wha
                 else if (r != -ENOENT)
                         strata_check_cannot_tell(c, r, path);
                 else if (fstatat(fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-                        strata_check_foreign(s, c, fd, place->name, path, "this link does not lead to a layer");
+                        check_bad_link(s, c, place, path);
                 pthread_mutex_unlock(&s->names);
         }
 }

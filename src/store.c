@@ -209,8 +209,16 @@ static int open_folders(struct strata *s, char **why)
                         return fail(s->kind_fd[kind], why, "can't open %s/%s: %s", s->path, strata_kind_folder(kind),
                                     strerror(-s->kind_fd[kind]));
         }
-        if (s->layers_fd < 0 || s->trash_fd < 0)
-                return fail(-EUCLEAN, why, "%s has no layers/ or no trash/: it is not a whole store", s->path);
+        if (s->layers_fd == -ENOENT)
+                return fail(-EUCLEAN, why,
+                            "the store %s has no layers/, which holds the files of all entries: put it back", s->path);
+        if (s->layers_fd < 0)
+                return fail(s->layers_fd, why, "can't open %s/layers: %s", s->path, strerror(-s->layers_fd));
+        if (s->trash_fd == -ENOENT)
+                return fail(-EUCLEAN, why, "the store %s has no trash/: `stratafs --check %s --repair` makes it",
+                            s->path, s->path);
+        if (s->trash_fd < 0)
+                return fail(s->trash_fd, why, "can't open %s/trash: %s", s->path, strerror(-s->trash_fd));
         return 0;
 }
 

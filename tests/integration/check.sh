@@ -120,6 +120,23 @@ damaged "a missing fs/" 4 "this folder of views/look|this folder of active/work"
 rm -rf "$BASE/away"
 damaged "a missing work/" 1 "this folder of active/work" rm -rf "$STORE/layers/$work/work"
 damaged "a missing folder" 1 "trash: this folder" rmdir "$STORE/trash"
+damaged "layers/ is missing" 4 "layers: this folder" mv "$STORE/layers" "$BASE/layers"
+examine --repair
+is "layers/ is missing: a second repair" "$STATUS" 4
+STATUS=0
+OUTPUT=$(timeout -k 5 60 "$STRATAFS" "$STORE" "$MNT" 2>&1) || STATUS=$?
+is "layers/ is missing: no start" "$STATUS" 1
+is "layers/ is missing: it says why" "$OUTPUT" \
+    "stratafs: the store $STORE has no layers/, which holds the files of all entries: put it back"
+mkdir "$STORE/layers"
+examine --repair
+is "layers/ is empty: a repair" "$STATUS" 4
+rmdir "$STORE/layers"
+mv "$BASE/layers" "$STORE/layers"
+is "layers/ is there again: no name is lost" "$(cd "$STORE" && echo */look */work */base */mid */top)" \
+    "views/look active/work snapshots/base snapshots/mid snapshots/top"
+examine
+is "layers/ is there again: all is in order" "$STATUS" 0
 for folder in active views snapshots; do
     damaged "$folder/ is missing" 1 "$folder: this folder" rm -r "$STORE/$folder"
     is "$folder/ is missing: the repair deletes nothing" "$(ls "$STORE/trash" "$STORE/layers" | sort -u | grep -c '^[0-9]')" 5

@@ -178,22 +178,97 @@ static void a_lost_folder_is_filled_again(void **state)
         }
 }
 
-/* Without layers/ the links are all that is left of their names. */
-static void links_outlive_lost_layers(void **state)
+/* A repair at rest; *C is what it found. */
+static void repair(struct test_store *t, struct strata_check *c, struct told *told)
 {
-        struct test_store *t = *state;
-        struct strata_check c = { .mode = STRATA_CHECK_REPAIR };
         struct strata *s;
         bool live;
         char *why;
 
-        test_snapshot(t, "base", "");
-        test_store_close(t);
-        assert_int_equal(rename(test_path(t, "layers"), test_path(t, "found")), 0);
+        *c = (struct strata_check){ .mode = STRATA_CHECK_REPAIR, .report = check_note, .data = told };
+        told->text[0] = '\0';
         assert_int_equal(strata_open_check(t->path, true, &s, &live, &why), 0);
-        assert_int_equal(strata_check_run(s, &c), 0);
+        assert_int_equal(strata_check_run(s, c), 0);
         strata_close_check(s);
-        assert_true(test_exists(t, "snapshots/base"));
+}
+
+/* Without layers/ the links are all that is left of their names: however often it is repaired, and started. */
+static void links_outlive_lost_layers(void **state)
+{
+        struct test_store *t = *state;
+        struct strata_check c;
+        struct told told;
+        char *why = NULL;
+
+        test_snapshot(t, "base", "");
+        test_prepare(t, STRATA_ACTIVE, "work", "base");
+        test_prepare(t, STRATA_VIEW, "look", "base");
+        test_store_close(t);
+        assert_int_equal(rename(test_path(t, "layers"), test_path(t, "../found")), 0);
+        for (int i = 0; i < 2; i++) {
+                repair(t, &c, &told);
+                assert_non_null(strstr(told.text, "layers: this folder of the store is missing"));
+                assert_true(c.found > c.repaired);
+                assert_false(test_exists(t, "layers"));
+                assert_int_equal(strata_open(t->path, &t->config, &t->s, &why), -EUCLEAN);
+                assert_non_null(strstr(why, "has no layers/"));
+                assert_non_null(strstr(why, "put it back"));
+                free(why);
+        }
+        /* A new one, as somebody may make it, or as it is where a disk is not mounted. */
+        assert_int_equal(mkdir(test_path(t, "layers"), 0700), 0);
+        assert_int_equal(unlink(test_path(t, "active/work")), 0);
+        assert_int_equal(symlink("../layers/2/../3", test_path(t, "active/work")), 0);
+        for (int i = 0; i < 2; i++) {
+                repair(t, &c, &told);
+                assert_non_null(strstr(told.text, "snapshots/base: layer 1 of this entry"));
+                assert_int_equal(c.repaired, 0);
+        }
+        test_store_open(t);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        test_store_close(t);
+        assert_int_equal(rmdir(test_path(t, "layers")), 0);
+        assert_int_equal(rename(test_path(t, "../found"), test_path(t, "layers")), 0);
+        test_store_open(t);
+        assert_int_equal(strata_recover_sweep(t->s, NULL), 0);
+        assert_int_equal(test_info(t, STRATA_COMMITTED, "base").id, 1);
+        assert_int_equal(test_info(t, STRATA_ACTIVE, "work").id, 2);
+        assert_int_equal(test_info(t, STRATA_VIEW, "look").id, 3);
+}
+
+/* Where nothing is named, nothing is lost with layers/. */
+static void layers_of_an_empty_store_are_made(void **state)
+{
+        struct test_store *t = *state;
+        struct strata_check c;
+        struct told told;
+
+        test_store_close(t);
+        assert_int_equal(rmdir(test_path(t, "layers")), 0);
+        repair(t, &c, &told);
+        assert_int_equal(c.found, 1);
+        assert_int_equal(c.repaired, 1);
+        test_store_open(t);
+}
+
+/* What a repair did is not known to be on the disk, so the next start makes sure. */
+static void a_repair_is_no_clean_end(void **state)
+{
+        struct test_store *t = *state;
+        struct strata_check c;
+        struct told told;
+
+        t->config.durable = true;
+        test_store_reopen(t);
+        test_store_close(t);
+        assert_true(test_exists(t, "clean"));
+        repair(t, &c, &told);
+        assert_int_equal(c.found, 0);
+        assert_true(test_exists(t, "clean"));
+        test_write(test_path(t, "strange"), "");
+        repair(t, &c, &told);
+        assert_int_equal(c.found, 1);
+        assert_false(test_exists(t, "clean"));
         test_store_open(t);
 }
 
@@ -249,7 +324,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 STORE_TEST(a_former_name_is_no_claim), STORE_TEST(a_former_key_is_no_claim),
                 STORE_TEST(two_claims_are_none),       STORE_TEST(a_lost_folder_is_filled_again),
-                STORE_TEST(links_outlive_lost_layers), STORE_TEST(what_was_committed_is_not_deleted_for_its_link),
+                STORE_TEST(links_outlive_lost_layers), STORE_TEST(layers_of_an_empty_store_are_made),
+                STORE_TEST(a_repair_is_no_clean_end),  STORE_TEST(what_was_committed_is_not_deleted_for_its_link),
                 STORE_TEST(a_removal_explains_itself), STORE_TEST(the_link_of_a_step_that_came_counts),
         };
 
