@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ROUNDS_MAX 100 /* of a repair: more than there can be, as each mends something for good */
+
 bool strata_check_stopped(const struct strata_check *c)
 {
         return c->stop && atomic_load(c->stop);
@@ -42,6 +44,10 @@ void strata_check_tell(struct strata_check *c, int result, int error, const char
 
         if (c->silent)
                 return;
+        if (c->postponed && result != 0) {
+                c->left++;
+                return;
+        }
         c->found++;
         if (result == 0)
                 c->repaired++;
@@ -428,9 +434,31 @@ static int check_all(struct strata *s, struct strata_check *c)
         return r;
 }
 
+/*
+ * Goes on until there is nothing to mend: a layer whose record or link is back can be looked at whole, and what lay in
+ * the way is gone. So what is left is known only at the end, and told of then.
+ */
+static int repair_all(struct strata *s, struct strata_check *c)
+{
+        uint64_t before;
+        int r, rounds = 0;
+
+        c->postponed = true;
+        do {
+                before = c->repaired;
+                c->left = c->layers = 0;
+                r = check_all(s, c);
+        } while (r == 0 && c->repaired != before && ++rounds < ROUNDS_MAX);
+        c->postponed = false;
+        if (r == 0 && c->repaired == before && !c->left)
+                return 0;
+        c->layers = 0;
+        return check_all(s, c);
+}
+
 int strata_check_run(struct strata *s, struct strata_check *c)
 {
-        int r = check_all(s, c);
+        int r = c->mode == STRATA_CHECK_REPAIR ? repair_all(s, c) : check_all(s, c);
 
         /* What was mended is not known to be on the disk, and what was left is for a sweep to look at. */
         if (c->mode == STRATA_CHECK_REPAIR && c->found)

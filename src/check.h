@@ -39,8 +39,10 @@ struct strata_check {
         uint64_t found;
         uint64_t repaired; /* of those */
 
-        bool made_links;     /* inside: a folder of links had to be made, so that a layer without one says nothing */
-        bool lost_layers;    /* inside: all in layers/ is lost, so that a link whose layer is not there says nothing */
+        bool made_links;  /* inside: a folder of links had to be made, so that a layer without one says nothing */
+        bool lost_layers; /* inside: all in layers/ is lost, so that a link whose layer is not there says nothing */
+        bool postponed;   /* inside: what is left is not told of yet, but counted: */
+        uint64_t left;
         bool silent;         /* inside: a look that does not count yet */
         unsigned suspicions; /* inside: findings of such a look */
 };

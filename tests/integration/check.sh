@@ -103,6 +103,11 @@ flip_both() { flip "$1" "$2" "$3" && flip "$1" $(($2 + $(stat -c %s "$1") / 2)) 
 damaged "both copies of a record with a wrong bit" 1 "record of layer $mid is damaged" flip_both "$STORE/layers/$mid/meta" 40 3
 is "is written anew with its parent" "$(sed -n 's/^parent: //p' "$STORE/layers/$mid/meta" | uniq)" "$base"
 like "the old one is kept" "$(lost)" "$mid/meta"
+three_things() {
+    flip_both "$STORE/layers/$mid/meta" 40 3 && flip "$STORE/layers/$mid/usage" 0 1 && flip "$STORE/layers/$mid/labels/key" 0 2
+}
+damaged "a record, a count and a label of one layer" 1 "record of layer $mid is damaged" three_things
+damaged "a file in place of a link" 1 "snapshots/top: it is no link" eval 'rm "$STORE/snapshots/top" && touch "$STORE/snapshots/top"'
 damaged "a lost record" 1 "record of layer $base is missing" rm "$STORE/layers/$base/meta"
 drop_layer() { rm -rf "$STORE/layers/$base" "$STORE/snapshots/base"; }
 damaged "a missing parent" 4 "its parent, layer $base, is missing" drop_layer

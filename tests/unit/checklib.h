@@ -17,4 +17,7 @@ void check_note(void *told, const char *path, const char *text, int error, bool 
 
 struct strata_check check_store(struct test_store *t, enum strata_check_mode mode, struct told *told);
 
+/* The same of a store that is closed, as `stratafs --check` does it. */
+struct strata_check check_at_rest(struct test_store *t, enum strata_check_mode mode, struct told *told);
+
 #endif

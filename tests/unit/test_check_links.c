@@ -178,20 +178,6 @@ static void a_lost_folder_is_filled_again(void **state)
         }
 }
 
-/* A repair at rest; *C is what it found. */
-static void repair(struct test_store *t, struct strata_check *c, struct told *told)
-{
-        struct strata *s;
-        bool live;
-        char *why;
-
-        *c = (struct strata_check){ .mode = STRATA_CHECK_REPAIR, .report = check_note, .data = told };
-        told->text[0] = '\0';
-        assert_int_equal(strata_open_check(t->path, true, &s, &live, &why), 0);
-        assert_int_equal(strata_check_run(s, c), 0);
-        strata_close_check(s);
-}
-
 /* Without layers/ the links are all that is left of their names: however often it is repaired, and started. */
 static void links_outlive_lost_layers(void **state)
 {
@@ -206,7 +192,7 @@ static void links_outlive_lost_layers(void **state)
         test_store_close(t);
         assert_int_equal(rename(test_path(t, "layers"), test_path(t, "../found")), 0);
         for (int i = 0; i < 2; i++) {
-                repair(t, &c, &told);
+                c = check_at_rest(t, STRATA_CHECK_REPAIR, &told);
                 assert_non_null(strstr(told.text, "layers: this folder of the store is missing"));
                 assert_true(c.found > c.repaired);
                 assert_false(test_exists(t, "layers"));
@@ -220,7 +206,7 @@ static void links_outlive_lost_layers(void **state)
         assert_int_equal(unlink(test_path(t, "active/work")), 0);
         assert_int_equal(symlink("../layers/2/../3", test_path(t, "active/work")), 0);
         for (int i = 0; i < 2; i++) {
-                repair(t, &c, &told);
+                c = check_at_rest(t, STRATA_CHECK_REPAIR, &told);
                 assert_non_null(strstr(told.text, "snapshots/base: layer 1 of this entry"));
                 assert_int_equal(c.repaired, 0);
         }
@@ -245,7 +231,7 @@ static void layers_of_an_empty_store_are_made(void **state)
 
         test_store_close(t);
         assert_int_equal(rmdir(test_path(t, "layers")), 0);
-        repair(t, &c, &told);
+        c = check_at_rest(t, STRATA_CHECK_REPAIR, &told);
         assert_int_equal(c.found, 1);
         assert_int_equal(c.repaired, 1);
         test_store_open(t);
@@ -262,11 +248,11 @@ static void a_repair_is_no_clean_end(void **state)
         test_store_reopen(t);
         test_store_close(t);
         assert_true(test_exists(t, "clean"));
-        repair(t, &c, &told);
+        c = check_at_rest(t, STRATA_CHECK_REPAIR, &told);
         assert_int_equal(c.found, 0);
         assert_true(test_exists(t, "clean"));
         test_write(test_path(t, "strange"), "");
-        repair(t, &c, &told);
+        c = check_at_rest(t, STRATA_CHECK_REPAIR, &told);
         assert_int_equal(c.found, 1);
         assert_false(test_exists(t, "clean"));
         test_store_open(t);
