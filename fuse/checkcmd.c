@@ -46,7 +46,11 @@ static void print_finding(void *data, const char *path, const char *text, int er
 
 static int examine(const char *path, bool repair)
 {
-        struct strata_check c = { .mode = repair ? STRATA_CHECK_REPAIR : STRATA_CHECK_LOOK, .report = print_finding };
+        struct strata_check c = {
+                .mode = repair ? STRATA_CHECK_REPAIR : STRATA_CHECK_LOOK,
+                .unlocked = !repair,
+                .report = print_finding,
+        };
         struct strata *s;
         char *why;
         int r = strata_open_check(path, repair, &s, &c.live, &why);

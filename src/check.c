@@ -5,6 +5,7 @@
 #include "layer_publish.h"
 #include "mount.h"
 #include "store.h"
+#include "storelock.h"
 #include "strata.h"
 #include "util/buf.h"
 #include "util/cleanup.h"
@@ -134,13 +135,19 @@ void strata_check_steady(struct strata *s, struct strata_check *c,
 {
         const struct timespec pause = { .tv_nsec = 100000000 };
 
-        for (int tries = 0; c->live && tries < 8; tries++) {
+        for (int tries = 0; (c->live || c->unlocked) && tries < 8; tries++) {
                 c->silent = true;
                 c->suspicions = 0;
                 fn(s, c, what);
                 c->silent = false;
                 if (!c->suspicions)
                         return;
+                if (!c->live && strata_storelock_hold(s) == 0) {
+                        fn(s, c, what);
+                        strata_storelock_let_go(s);
+                        return;
+                }
+                c->live = true;
                 nanosleep(&pause, NULL);
         }
         fn(s, c, what);

@@ -24,6 +24,7 @@ enum strata_check_mode {
 struct strata_check {
         enum strata_check_mode mode;
         bool live;         /* another program uses the store: what is found counts when it stays for a while */
+        bool unlocked;     /* one may start to use it meanwhile, and then LIVE is set: storelock.h */
         uint64_t below;    /* layers from this ID on are being made, and passed over; 0: look at all */
         atomic_bool *stop; /* ends the examination early once true; may be NULL */
 

@@ -37,7 +37,8 @@ int strata_check_lose(struct strata *s, int dirfd, const char *name, const char 
 void strata_check_foreign(struct strata *s, struct strata_check *c, int dirfd, const char *name, const char *from,
                           const char *why);
 
-/* Runs FN(S, C, WHAT); in a live store again and again, until it finds nothing or is to be believed. */
+/* Runs FN(S, C, WHAT); in a live store again and again, until it finds nothing or is to be believed, in one that is
+ * not locked with a lock where it finds something. */
 void strata_check_steady(struct strata *s, struct strata_check *c,
                          void (*fn)(struct strata *s, struct strata_check *c, const void *what), const void *what);
 

@@ -289,11 +289,18 @@ int strata_store_open_check(struct strata *s, const char *path, bool repair, boo
         s->lock_fd = openat(s->root_fd, "lock", (repair ? O_RDWR | O_CREAT : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (s->lock_fd < 0 && errno != ENOENT)
                 return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
-        *live = s->lock_fd >= 0 &&
-                strata_storelock_take(s->lock_fd, false, repair ? STRATA_STORELOCK_WAIT_MSEC : 0) < 0;
-        if (*live && repair)
-                return fail(-EBUSY, why, "the store %s is in use; it can be repaired once that program has ended",
-                            s->path);
+        if (repair) {
+                if (strata_storelock_take(s->lock_fd, false, STRATA_STORELOCK_WAIT_MSEC) < 0)
+                        return fail(-EBUSY, why,
+                                    "the store %s is in use; it can be repaired once that program has ended", s->path);
+                s->config.lock_note = STRATA_STORELOCK_REPAIR;
+                strata_storelock_note(s);
+                *live = false;
+        } else {
+                *live = strata_storelock_hold(s) < 0;
+                if (!*live)
+                        strata_storelock_let_go(s); /* nobody is to wait with a start until all is looked at */
+        }
         s->layers_fd = open_dir(s->root_fd, "layers");
         s->trash_fd = open_dir(s->root_fd, "trash");
         for (int kind = 0; kind < STRATA_KINDS; kind++)
@@ -324,6 +331,7 @@ void strata_store_close(struct strata *s, bool clean)
                 close_fd(&s->kind_fd[kind]);
         close_fd(&s->trash_fd);
         close_fd(&s->layers_fd);
+        strata_storelock_clear(s);
         close_fd(&s->lock_fd);
         close_fd(&s->root_fd);
         free(s->path);

@@ -22,7 +22,8 @@ void strata_store_close(struct strata *s, bool clean);
 
 /*
  * For the examination: opens a store that is there already, making and changing nothing; *LIVE tells whether a program
- * uses it. With REPAIR -EBUSY in that case. Its folders' fds are negative where they are missing.
+ * uses it. With REPAIR -EBUSY in that case; without, a program may start later, so nothing is locked. Its folders' fds
+ * are negative where they are missing.
  */
 int strata_store_open_check(struct strata *s, const char *path, bool repair, bool *live, char **why);
 

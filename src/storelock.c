@@ -31,11 +31,11 @@ static int is_reserved(int fd)
 }
 
 /* Looks before it locks too: the next worker of a keeper is not to find it locked by who is only refused. */
-static int try_lock(int fd, bool reserved)
+static int try_lock(int fd, bool reserved, int how)
 {
         int r = reserved ? 0 : is_reserved(fd);
 
-        if (r == 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
+        if (r == 0 && flock(fd, how | LOCK_NB) < 0)
                 r = errno == EWOULDBLOCK ? -EBUSY : -errno;
         else if (r == 0 && !reserved && (r = is_reserved(fd)) != 0)
                 (void)flock(fd, LOCK_UN);
@@ -45,13 +45,28 @@ static int try_lock(int fd, bool reserved)
 int strata_storelock_take(int fd, bool reserved, long wait)
 {
         const struct timespec pause = { .tv_nsec = PAUSE_MSEC * 1000000 };
-        int r = try_lock(fd, reserved);
+        int r = try_lock(fd, reserved, LOCK_EX);
 
         for (; r == -EBUSY && wait > 0; wait -= PAUSE_MSEC) {
                 nanosleep(&pause, NULL);
-                r = try_lock(fd, reserved);
+                r = try_lock(fd, reserved, LOCK_EX);
         }
         return r;
+}
+
+int strata_storelock_hold(struct strata *s)
+{
+        if (s->lock_fd < 0) /* perhaps made meanwhile; without it nobody uses the store */
+                s->lock_fd = openat(s->root_fd, "lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (s->lock_fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        return try_lock(s->lock_fd, false, LOCK_SH);
+}
+
+void strata_storelock_let_go(struct strata *s)
+{
+        if (s->lock_fd >= 0)
+                (void)flock(s->lock_fd, LOCK_UN);
 }
 
 static int fail(int error, char **why, const char *fmt, const char *path, const char *what)
@@ -64,8 +79,8 @@ static int fail(int error, char **why, const char *fmt, const char *path, const 
 int strata_storelock_open(struct strata *s, char **why)
 {
         bool reserved = s->config.reserved;
-        char pid[24] = "";
-        ssize_t n;
+        char text[64] = "", pid[24];
+        const char *note;
         int r;
 
         /* Not for writing: no file that stays open keeps the file system from being made read-only. */
@@ -74,10 +89,15 @@ int strata_storelock_open(struct strata *s, char **why)
                 return fail(-errno, why, "can't open %s/lock: %s", s->path, strerror(errno));
         r = strata_storelock_take(s->lock_fd, reserved, reserved ? RESERVED_WAIT_MSEC : STRATA_STORELOCK_WAIT_MSEC);
         if (r == -EBUSY) {
-                n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
-                pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-                return fail(r, why, "the store %s is in use by process %s; end that one first", s->path,
-                            pid[0] ? pid : "(unknown)");
+                if (pread(s->lock_fd, text, sizeof(text) - 1, 0) < 0)
+                        text[0] = '\0';
+                snprintf(pid, sizeof(pid), "%.*s", (int)strcspn(text, "\n"), text);
+                note = text + strcspn(text, "\n");
+                return fail(r, why,
+                            strcmp(note, "\n" STRATA_STORELOCK_REPAIR) == 0
+                                    ? "the store %s is being repaired by process %s; wait for its end"
+                                    : "the store %s is in use by process %s; end that one first",
+                            s->path, pid[0] ? pid : "(unknown)");
         }
         return r < 0 ? fail(r, why, "can't lock %s/lock: %s", s->path, strerror(-r)) : 0;
 }
@@ -90,8 +110,16 @@ void strata_storelock_note(struct strata *s)
         int n = snprintf(pid, sizeof(pid), "%d\n%s", (int)(s->config.owner ? s->config.owner : getpid()),
                          s->config.lock_note ? s->config.lock_note : "");
 
+        s->noted = true;
         if (fd >= 0 && pwrite(fd, pid, (size_t)n, 0) == n && ftruncate(fd, n) < 0)
                 return; /* it is for people only */
+}
+
+void strata_storelock_clear(struct strata *s)
+{
+        if (s->noted)
+                strata_close(openat(s->root_fd, "lock", O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC));
+        s->noted = false;
 }
 
 int strata_storelock_reserve(const char *path)

@@ -47,6 +47,7 @@ struct strata {
         int layers_fd;
         int trash_fd;
         int kind_fd[STRATA_KINDS];
+        bool noted;        /* `lock` names this process: storelock.h */
         bool in_userns;    /* not in the initial user namespace: overlays need userxattr */
         char boot_id[40];  /* /proc/sys/kernel/random/boot_id */
         uint64_t first_id; /* IDs from here on were given out by this process */

@@ -178,6 +178,45 @@ is "the repaired store works" "$(t cat "$MNT/snapshots/mid/fs/of-base" "$MNT/act
 is "IDs go on" "$(t mkdir "$MNT/active/later" && field id "$MNT/active/later/info")" "$((top + 1))"
 stop_program
 
+# slowly ARG…: an examination that takes seconds, as of a large store; $SLOW is its process, $BASE/slow what it says
+slowly() {
+    timeout -k 5 60 env "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" strace -f -qq -o /dev/null -e trace=openat \
+        -e inject=openat:delay_enter=200000:when=30+ "$STRATAFS" --check "$STORE" "$@" >"$BASE/slow" 2>&1 &
+    SLOW=$!
+}
+looks() { pgrep -f -- "^$STRATAFS --check $STORE" >/dev/null; }
+
+# The store belongs to whoever starts meanwhile, and what that one does is no finding
+slowly
+ok "looking: it runs" wait_until 30 looks
+said=$(timeout 20 "$STRATAFS" "$STORE" "$MNT" 2>&1)
+is "looking: a program starts meanwhile" "$? $said" "0 "
+ok "looking: it is looked at still" kill -0 "$SLOW"
+n=0 wrong=''
+while kill -0 "$SLOW" 2>/dev/null && [ "$n" -lt 3000 ]; do
+    n=$((n + 1))
+    t sh -c "mkdir '$MNT/active/n$n@mid' && echo v >'$MNT/active/n$n/labels/l' && mv '$MNT/active/n$n' '$MNT/snapshots/n$n' &&
+        mv '$MNT/snapshots/n$n' '$MNT/snapshots/m$n' && rmdir '$MNT/snapshots/m$n'" || wrong=$n
+done
+is "looking: that one works ($n times)" "$wrong" ""
+wait "$SLOW"
+is "looking: no false alarm" "$? $(grep -c '^found' "$BASE/slow")" "0 0"
+diag "$(cat "$BASE/slow")"
+t umount -R "$MNT"
+wait_until 30 flock -n "$STORE/lock" true
+is "the end leaves no process in lock" "$(cat "$STORE/lock")" ""
+# A repair keeps it, and is named
+echo 1 >"$STORE/lock"
+slowly --repair
+ok "a repair: it says so in lock" wait_until 30 grep -qx repair "$STORE/lock"
+said=$(timeout 20 "$STRATAFS" "$STORE" "$MNT" 2>&1)
+is "a repair: no start meanwhile" "$? $said" \
+    "1 stratafs: the store $STORE is being repaired by process $(head -n 1 "$STORE/lock"); wait for its end"
+isnt "a repair: it is the one that runs" "$(head -n 1 "$STORE/lock")" 1
+wait "$SLOW"
+is "a repair: in order" "$?" 0
+is "a repair: its end leaves no process in lock" "$(cat "$STORE/lock")" ""
+
 # A terminal's escapes do not get through
 damaged "a name with an escape" 1 'active/\\033\[31mred' touch "$STORE/active/"$'\e[31mred'
 

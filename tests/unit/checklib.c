@@ -24,12 +24,13 @@ struct strata_check check_store(struct test_store *t, enum strata_check_mode mod
 
 struct strata_check check_at_rest(struct test_store *t, enum strata_check_mode mode, struct told *told)
 {
-        struct strata_check c = { .mode = mode, .report = check_note, .data = told };
+        bool repair = mode == STRATA_CHECK_REPAIR;
+        struct strata_check c = { .mode = mode, .unlocked = !repair, .report = check_note, .data = told };
         struct strata *s;
         char *why;
 
         told->text[0] = '\0';
-        assert_int_equal(strata_open_check(t->path, mode == STRATA_CHECK_REPAIR, &s, &c.live, &why), 0);
+        assert_int_equal(strata_open_check(t->path, repair, &s, &c.live, &why), 0);
         assert_int_equal(strata_check_run(s, &c), 0);
         strata_close_check(s);
         return c;
