@@ -75,8 +75,8 @@ spare_known() { # CONFIG INSPECTION
                 [ "$(jq -r .digest "$layer")" != "$digest" ] ||
                         printf '%s %s\n' "$(jq -r .size "$layer")" "${digest#sha256:}" >>"$tmp/spared"
         done <"$tmp/known"
-        [ -n "$known" ] && mkdir "$mnt/views/strata-$$-hold@$known" || return
-        hold=$mnt/views/strata-$$-hold
+        [ -n "$known" ] && claim views -hold "$known" || return
+        hold=$claimed claimed=''
         while read -r size digest; do
                 truncate -s "$size" "$tmp/image/blobs/sha256/$digest"
         done <"$tmp/spared"
@@ -120,9 +120,8 @@ pull() { # IMAGE
 
 # The layer of pull()'s loop: snapshot top on below. Checked before it is committed, and so never half there.
 pull_layer() {
-        key=strata-$$
+        prepare "$below" || die "$EX_OSERR" "cannot prepare a snapshot for layer $number"
         new=$mnt/active/$key
-        mkdir "$new${below:+@$below}" || die "$EX_OSERR" "cannot prepare a snapshot for layer $number"
         if ! metered "layer $number of $count" "$size" quietly cp "$(blob "$digest")" "$new/layer.tar"; then
                 reason=$(tail -n 1 "$mnt/log")
                 case $reason in

@@ -155,8 +155,7 @@ prepare_run() { # NAME [CMD...]
         ! printf '%s\n' "$@" | LC_ALL=C.UTF-8 grep -qavx '.*' || die "$EX_USAGE" "an argument is no UTF-8, as which it is passed on"
         temporary
         image_config "$snapshot" "$id" "$tmp/config"
-        key=strata-$$
-        mkdir "$mnt/active/$key@$snapshot" || die "$EX_OSERR" "cannot prepare a snapshot on $snapshot"
+        prepare "$snapshot" || die "$EX_OSERR" "cannot prepare a snapshot on $snapshot"
         run_in "$@"
         status=$? container=''
         take_resolver "$mnt/active/$key/fs"
@@ -182,6 +181,9 @@ try() { # NAME CMD...
 }
 
 try_move() { # FOLDER NAME
-        case $2 in '' | .* | */* | *@*) say "it needs a name" && return 1 ;; esac
+        case $1,$2 in
+        *, | *,.* | */* | *@*) say "it needs a name" && return 1 ;;
+        active,strata-[0-9]*) say "names like that are those of strata itself" && return 1 ;;
+        esac
         mv -T "$mnt/active/$key" "$mnt/$1/$2" && key=
 }

@@ -317,7 +317,7 @@ done
 interrupted KILL importing pull "oci:$I:many"
 isnt "pull, SIGKILL: leaves what it was at" "$(names "$A")" ''
 wait_until 60 eval '! pgrep -f "$A/strata-.*layer.tar" >/dev/null'
-like "gc: removes that" "$(strata gc -y)" '^active/strata-[0-9]+$'
+like "gc: removes that" "$(strata gc -y)" '^active/strata-[0-9]+-[0-9a-f]{8}$'
 rm -rf "$BASE/tmp"/strata.*
 clean "gc: nothing is left"
 # a cp of layers that takes over a second, so that there is something to show

@@ -168,10 +168,10 @@ is "gc would remove what the pull builds on" "$(strata gc </dev/null 2>/dev/null
 status=0
 PATH=$BASE/bin:$PATH strata pull "oci:$BASE/more:a" >"$OUT" 2>&1 || status=$?
 is "a gc amid a pull" "$status" 0 || diag "$(cat "$OUT")"
-like "a view held it" "$(cat "$BASE/views")" '^strata-[0-9]+-hold$'
+like "a view held it" "$(cat "$BASE/views")" '^strata-[0-9]+-[0-9a-f]{8}-hold$'
 is "and is gone" "$(t ls "$V")" ''
-mkdir "$V/strata-999999999-hold@$top"
-like "one that a killed pull left" "$(strata gc -y)" 'views/strata-999999999-hold'
+mkdir "$V/strata-999999999-c0ffee00-hold@$top"
+like "one that a killed pull left" "$(strata gc -y)" 'views/strata-999999999-c0ffee00-hold'
 is "is removed by gc" "$(t ls "$V")" ''
 
 # ---- the host's servers of names

@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The shell front end beside others: several at once, of the same number, and a gc or a user amid what it does.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/helpers/b_common.sh"
+. "$(dirname "$0")/helpers/s_image.sh"
+need skopeo umoci jq
+new_mount
+mkdir "$BASE/tmp" "$BASE/bin"
+cd / || exit 1
+A=$MNT/active V=$MNT/views
+export STRATA_RUNTIME=unshare
+
+# said by the last command of status_is
+said() { like "$1" "$(cat "$OUT")" "$2"; }
+# A program in front of one in PATH, for with_bin; $REAL in it is the other one
+wrap() { # NAME SCRIPT
+    printf '#!/bin/bash\nREAL=%q\n%s\n' "$(command -v "$1")" "$2" >"$BASE/bin/$1"
+    chmod +x "$BASE/bin/$1"
+}
+unwrap() { rm -f "$BASE/bin/$1"; }
+with_bin() { PATH=$BASE/bin:$PATH "$@"; }
+
+I=$BASE/image
+new_image "$I:base"
+programs "$BASE/root" dash ls cat sleep rm
+add_layer "$I:base" "$BASE/root"
+top=$(strata pull "oci:$I:base")
+isnt "there is an image" "$top" ''
+
+# ---- another strata of the same number, as process 1 of two containers
+cp -a "$I" "$BASE/more"
+mkdir "$BASE/second" && echo second >"$BASE/second/second"
+add_layer "$BASE/more:base" "$BASE/second"
+# status_is, after FOLDER/strata-PID and what else is made on the image for the process that will be strata
+as_twin() { # DESC STATUS 'NAME…' ARG…
+    local status=0
+    # shellcheck disable=SC2016
+    TMPDIR=$BASE/tmp STRATA_MNT=$MNT limit sh -c 'for name in $1; do mkdir "$2/${name%%/*}/strata-$$${name#*/}@$3" || exit 99; done
+        strata=$4; shift 4; exec "$strata" "$@"' sh "$3" "$MNT" "$top" "$STRATA" "${@:4}" >"$OUT" 2>&1 </dev/null || status=$?
+    is "$1" "$status" "$2" || diag "$(tail -n 5 "$OUT")"
+}
+theirs() { t ls "$A" "$V" | grep -c '^strata-'; }
+as_twin "run beside one of the same number" 0 'active/' run "$top" ls
+is "the other's snapshot stays" "$(theirs)" 1
+t rmdir "$A"/strata-*
+as_twin "pull beside one of the same number" 0 'active/ views/-hold' pull "oci:$BASE/more:base"
+is "the other's snapshot and view stay" "$(theirs)" 2
+t rmdir "$A"/strata-* "$V"/strata-*
+# a name that is taken all the same
+wrap od 'echo c0ffee00'
+with_bin as_twin "run, with no name to be had" 71 'active/-c0ffee00' run "$top" ls
+said "it says so" 'File exists'
+is "who has it keeps it" "$(theirs)" 1
+t rmdir "$A"/strata-*
+# shellcheck disable=SC2016
+wrap od 'mkdir "${0%/*}/twice" 2>/dev/null && echo c0ffee00 || exec "$REAL" "$@"'
+with_bin as_twin "run, with another name at the second try" 0 'active/-c0ffee00' run "$top" ls
+is "who has the first keeps it" "$(theirs)" 1
+t rmdir "$A"/strata-*
+unwrap od
+
+# ---- what gc takes for its own
+for name in strata-99999999 strata-99999999-c0ffee00 strata-1-hold; do
+    status_is "run --keep $name" 64 run --keep "$name" "$top" ls
+done
+said "it says why" 'strata-1-hold.*gc'
+clean "nothing was begun"
+is "try: keep such a name" "$(printf 'keep strata-99999999\nkeep mine\n' | strata try "$top" -- ls 2>&1 | grep -o 'of strata itself')" 'of strata itself'
+is "it asks again" "$(t ls "$A")" mine
+t rmdir "$A/mine"
+t mkdir "$A/strata-999999999" "$A/strata-999999999-c0ffee00" "$V/strata-999999999-hold@$top" "$A/strata-$$-c0ffee00" "$A/strata-999999999-web"
+is "gc: what killed ones left, of all forms" "$(strata gc -y | sort | tr '\n' ' ')" \
+    "active/strata-999999999 active/strata-999999999-c0ffee00 views/strata-999999999-hold "
+is "gc: all else stays" "$(t ls "$A" | sort | tr '\n' ' ')" "$(printf '%s\n' strata-999999999-web "strata-$$-c0ffee00" | sort | tr '\n' ' ')"
+t rmdir "$A"/strata-*
+
+clean "nothing is left at the end"
+done_testing
