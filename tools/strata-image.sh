@@ -59,11 +59,11 @@ chain_id() { # PARENT'S-CHAINID DIFFID
 }
 
 # skopeo fetches whole images only, but no blob that is in the folder already. So for each layer that is a snapshot an
-# empty file of its size is put there; a view keeps gc() away from these until they have been built upon.
+# empty file of its size is put there; a view keeps gc() away from these.
 spare_known() { # CONFIG INSPECTION
         mkdir -p "$tmp/image/blobs/sha256"
         chain='' known=''
-        : >"$tmp/spared"
+        : >"$tmp/spared" && : >"$tmp/held"
         jq -nr --slurpfile config "$1" --slurpfile seen "$2" \
                 '[$config[0].rootfs.diff_ids, $seen[0].Layers] | transpose[] | "\(.[0]) \(.[1])"' >"$tmp/known"
         while read -r diff digest; do
@@ -71,12 +71,12 @@ spare_known() { # CONFIG INSPECTION
                 case $chain in */*) break ;; esac
                 [ -d "$mnt/snapshots/$chain" ] || break
                 known=$chain
+                echo "$chain" >>"$tmp/known.chains"
                 layer=$mnt/snapshots/$chain/labels/oci.layer
                 [ "$(jq -r .digest "$layer")" != "$digest" ] ||
                         printf '%s %s\n' "$(jq -r .size "$layer")" "${digest#sha256:}" >>"$tmp/spared"
         done <"$tmp/known"
-        [ -n "$known" ] && claim views -hold "$known" || return
-        hold=$claimed claimed=''
+        [ -n "$known" ] && hold_on "$known" && mv "$tmp/known.chains" "$tmp/held" || return
         while read -r size digest; do
                 truncate -s "$size" "$tmp/image/blobs/sha256/$digest"
         done <"$tmp/spared"
@@ -110,7 +110,8 @@ pull() { # IMAGE
                 number=$((number + 1))
                 below=$top
                 top=$(chain_id "$below" "$diff")
-                [ -d "$mnt/snapshots/$top" ] || pull_layer
+                # what is held already stays so, as the view is on the last of these
+                grep -qxF "$top" "$tmp/held" || { [ -d "$mnt/snapshots/$top" ] && hold_on "$top"; } || pull_layer
         done <"$tmp/layers"
         # A new top was committed with these; one that was there gets them now.
         label_image "$mnt/snapshots/$top" "$config" "$image" "$name" || die "$EX_IOERR" "cannot label $top"
@@ -137,12 +138,17 @@ pull_layer() {
                 diff_id: $ARGS.positional[3]}' --args "$type" "$digest" "$size" "$diff" >"$new/labels/oci.layer" ||
                 die "$EX_IOERR" "cannot label layer $number"
         [ "$number" != "$count" ] || label_image "$new" "$config" "$image" "$name" || die "$EX_IOERR" "cannot label layer $number"
+        : >"$new/labels/oci.hold.$key" || die "$EX_IOERR" "cannot label layer $number"
+        mark=$mnt/snapshots/$top/labels/oci.hold.$key
         if ! mv -T "$new" "$mnt/snapshots/$top" 2>"$tmp/errors"; then
                 # somebody else may have pulled it meanwhile
                 [ -d "$mnt/snapshots/$top" ] || die "$EX_IOERR" "$(cat "$tmp/errors")"
                 remove "$new"
         fi
         key=
+        hold_on "$top" || die "$EX_OSERR" "cannot hold layer $number"
+        rm -f "$mark"
+        mark=
 }
 
 # ---- push ----

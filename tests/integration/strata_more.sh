@@ -8,7 +8,7 @@ need skopeo umoci jq
 new_mount
 mkdir "$BASE/tmp" "$BASE/bin"
 cd / || exit 1
-A=$MNT/active V=$MNT/views
+S=$MNT/snapshots A=$MNT/active V=$MNT/views
 export STRATA_RUNTIME=unshare
 
 # said by the last command of status_is
@@ -74,6 +74,41 @@ is "gc: what killed ones left, of all forms" "$(strata gc -y | sort | tr '\n' ' 
     "active/strata-999999999 active/strata-999999999-c0ffee00 views/strata-999999999-hold "
 is "gc: all else stays" "$(t ls "$A" | sort | tr '\n' ' ')" "$(printf '%s\n' strata-999999999-web "strata-$$-c0ffee00" | sort | tr '\n' ' ')"
 t rmdir "$A"/strata-*
+
+# ---- a gc between any two steps of a pull
+cp -a "$BASE/more" "$BASE/tall"
+mkdir "$BASE/third" && echo third >"$BASE/third/third"
+add_layer "$BASE/tall:base" "$BASE/third"
+strata images -d "oci:$BASE/more:base"
+strata gc -y >/dev/null
+is "one layer is there" "$(t ls "$S")" "$top"
+# what moves, makes or removes something has a gc before and behind it
+for tool in mv mkdir rmdir rm; do
+    # shellcheck disable=SC2016
+    wrap "$tool" "gc() { PATH=\${PATH#*:} STRATA_MNT='$MNT' TMPDIR='$BASE' '$STRATA' gc -y; } >>'$BASE/gc' 2>&1 </dev/null"'
+        gc; "$REAL" "$@"; status=$?; gc; exit "$status"'
+done
+: >"$BASE/gc"
+status=0
+with_bin strata pull "oci:$BASE/tall:base" >"$OUT" 2>&1 || status=$?
+is "a gc at each step of a pull" "$status" 0 || diag "$(cat "$OUT")"
+is "it removed nothing" "$(cat "$BASE/gc")" ''
+tall=$(strata images | awk -F '\t' '$1 ~ /tall/ { print $3 }')
+is "the image is whole" "$(field depth "$S/$tall/info") $(cat "$S/$tall/fs/second" "$S/$tall/fs/third" | xargs)" "3 second third"
+is "no view is left" "$(t ls "$V")" ''
+is "no label of it is left" "$(find "$S"/*/labels -name 'oci.hold.*')" ''
+for tool in mv mkdir rmdir rm; do unwrap "$tool"; done
+strata images -d "oci:$BASE/tall:base"
+strata gc -y >/dev/null
+# killed where nothing but the label holds a layer
+# shellcheck disable=SC2016
+wrap mv '"$REAL" "$@"; case $* in */snapshots/*) kill -KILL "$PPID" ;; esac'
+with_bin strata pull "oci:$BASE/tall:base" >"$OUT" 2>&1
+unwrap mv
+isnt "a pull that is killed behind a commit" "$(find "$S"/*/labels -name 'oci.hold.*')" ''
+like "gc removes that" "$(strata gc -y)" '^views/strata-.*
+snapshots/sha256:[0-9a-f]*$'
+rm -rf "$BASE/tmp"/strata.*
 
 clean "nothing is left at the end"
 done_testing
