@@ -77,7 +77,10 @@ spare_known() { # CONFIG INSPECTION
                         printf '%s %s\n' "$(jq -r .size "$layer")" "${digest#sha256:}" >>"$tmp/spared"
         done <"$tmp/known"
         [ -n "$known" ] && hold_on "$known" && mv "$tmp/known.chains" "$tmp/held" || return
+        tail -n +"$(($(wc -l <"$tmp/held") + 1))" "$tmp/known" >"$tmp/fetched"
         while read -r size digest; do
+                # what comes again further up is needed there
+                ! grep -q "$digest" "$tmp/fetched" || continue
                 truncate -s "$size" "$tmp/image/blobs/sha256/$digest"
         done <"$tmp/spared"
 }

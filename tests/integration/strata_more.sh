@@ -110,5 +110,18 @@ like "gc removes that" "$(strata gc -y)" '^views/strata-.*
 snapshots/sha256:[0-9a-f]*$'
 rm -rf "$BASE/tmp"/strata.*
 
+# ---- an image that has a layer twice, of which the lower is there
+tar -C "$BASE/third" -cf "$BASE/third.tar" .
+new_image "$BASE/twice:base"
+limit umoci raw add-layer --image "$BASE/twice:base" "$BASE/third.tar"
+status_is "an image of one layer" 0 pull "oci:$BASE/twice:base"
+add_layer "$BASE/twice:base" "$BASE/second"
+limit umoci raw add-layer --image "$BASE/twice:base" "$BASE/third.tar"
+status_is "an image whose first and last layer are the same" 0 pull "oci:$BASE/twice:base"
+twice=$(tail -n 1 "$OUT")
+is "all layers are there" "$(skopeo inspect "oci:$BASE/twice:base" | jq -c '[.Layers[0] == .Layers[2], (.Layers | length)]') $(field depth "$S/$twice/info")" "[true,3] 3"
+add_layer "$BASE/twice:base" "$BASE/second"
+status_is "one on top, with both there" 0 pull "oci:$BASE/twice:base"
+
 clean "nothing is left at the end"
 done_testing
