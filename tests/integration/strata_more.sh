@@ -123,5 +123,46 @@ is "all layers are there" "$(skopeo inspect "oci:$BASE/twice:base" | jq -c '[.La
 add_layer "$BASE/twice:base" "$BASE/second"
 status_is "one on top, with both there" 0 pull "oci:$BASE/twice:base"
 
+# ---- what is needed only since gc has listed it
+strata images | cut -f 1 | while read -r name; do strata images -d "$name"; done
+strata gc -y >/dev/null
+is "nothing is there" "$(t ls "$S")" ''
+listed() { grep -q . "$BASE/listed"; }
+# gc, with CMD… done while it asks; sets status
+meanwhile() { # CMD…
+    : >"$BASE/listed"
+    mkfifo "$BASE/answer"
+    TMPDIR=$BASE/tmp STRATA_MNT=$MNT limit "$STRATA" gc <"$BASE/answer" >"$BASE/listed" 2>/dev/null &
+    local pid=$!
+    exec 7>"$BASE/answer"
+    wait_until 30 listed || diag "gc lists nothing"
+    "$@" || diag "$* failed"
+    echo y >&7
+    exec 7>&-
+    wait "$pid"
+    status=$?
+    rm -f "$BASE/answer"
+}
+again() { strata pull "oci:$BASE/tall:base" >/dev/null; }
+again
+strata images -d "oci:$BASE/tall:base"
+meanwhile again
+is "gc: an image pulled while it asks stays" "$status $(t ls "$S" | wc -l) $(strata images | wc -l)" "0 3 1"
+strata images -d "oci:$BASE/tall:base"
+meanwhile eval 'echo mine >"$S/$top/labels/mine"'
+is "gc: one labelled meanwhile stays, and no more" "$status $(t ls "$S")" "0 $top"
+rm -f "$S/$top/labels/mine"
+again
+strata images -d "oci:$BASE/tall:base"
+meanwhile mv "$S/$tall" "$S/named"
+is "gc: one named meanwhile stays" "$status $(t ls "$S" | wc -l) $(t ls "$S" | grep named)" "0 3 named"
+mv "$S/named" "$S/$tall"
+# a label just before the first is removed
+# shellcheck disable=SC2016
+wrap rmdir '[ -e "${0%/*}/once" ] || echo mine >"'"$S/$top"'/labels/mine"; : >"${0%/*}/once"; exec "$REAL" "$@"'
+is "gc: one labelled while it removes stays" "$(with_bin strata gc -y >/dev/null; echo $?) $(t ls "$S")" "0 $top"
+unwrap rmdir
+rm -f "$S/$top/labels/mine"
+
 clean "nothing is left at the end"
 done_testing
