@@ -185,6 +185,9 @@ clear_all() {
     done
 }
 
+steps() { cat "$BASE"/client.* 2>/dev/null | grep -c ' did '; }
+under_way() { [ "$(steps)" -gt 20 ]; }
+
 for ROUND in $(seq "$LOADS"); do
     pids=()
     for ((w = 1; w <= 8; w++)); do
@@ -192,13 +195,13 @@ for ROUND in $(seq "$LOADS"); do
         pids+=($!)
         SPAWNS+=($!)
     done
+    wait_until 60 under_way
     sleep "$((ROUND % 3)).$((RANDOM % 500 + 500))"
     kill_only
     for pid in "${pids[@]}"; do
         reap "$pid"
     done
-    steps=$(cat "$BASE"/client.* | grep -c ' did ')
-    ok "load $ROUND: work was going on ($steps steps)" test "$steps" -gt 20
+    ok "load $ROUND: work was going on ($(steps) steps)" under_way
     back "load $ROUND"
     is "load $ROUND: every snapshot is active or committed whole" "$(verdicts | head -n 20)" ""
     is "load $ROUND: there is none that nobody asked for" "$(strangers | head -n 20)" ""
