@@ -52,6 +52,9 @@ bool strata_mount_is_left_place(const char *name);
 int strata_mount_drop_left_place(int layer_fd, const char *name);
 void strata_mount_drop_left_places(int layer_fd);
 
+/* On a disk that is full or read-only that place is trash/: takes a mount off that a program before left there. */
+void strata_mount_drop_spare_place(int root_fd);
+
 /* The table for this kernel, or the old one if FORCE_OLD. */
 const struct strata_mount_api *strata_mount_choose(bool force_old);
 

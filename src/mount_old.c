@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -112,6 +113,8 @@ static void detach(int fd, const char *target)
                 (void)umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
+#define SPARE_PLACE "../trash" /* from layers/ */
+
 static const char place_prefix[] = "lower.";
 
 bool strata_mount_is_left_place(const char *name)
@@ -144,24 +147,61 @@ void strata_mount_drop_left_places(int layer_fd)
                         (void)strata_mount_drop_left_place(layer_fd, de->d_name);
 }
 
+/* Mounts SPEC on TARGET, opens its root, and takes it off again. */
+static int open_at(struct strata *s, const struct strata_mount_spec *spec, const char *target, int *ret)
+{
+        int r = mount_at(s, spec, target), fd;
+
+        if (r < 0)
+                return r;
+        fd = openat(s->layers_fd, target, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        r = fd < 0 ? -errno : 0;
+        detach(fd, target);
+        if (r == 0)
+                *ret = fd;
+        return r;
+}
+
+/*
+ * On a disk that takes no new directory, trash/ has to do: nobody goes there by its path while the store is used, all
+ * by a descriptor, which leads below the mount. empty/ would not do, as it is in other mounts' options.
+ */
+static int open_at_trash(struct strata *s, const struct strata_mount_spec *spec, int *ret)
+{
+        int r;
+
+        pthread_mutex_lock(&s->place);
+        r = open_at(s, spec, SPARE_PLACE, ret);
+        pthread_mutex_unlock(&s->place);
+        return r;
+}
+
+void strata_mount_drop_spare_place(int root_fd)
+{
+        char path[64];
+        struct statfs fs;
+        int fd = openat(root_fd, "trash", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+        /* No store lies on an overlay, so this one is ours. */
+        snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fd);
+        if (fd >= 0 && fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == OVERLAYFS_SUPER_MAGIC)
+                (void)umount2(path, MNT_DETACH);
+        strata_close(fd);
+}
+
 /* For an instant the mount is on a directory of the layer on top; the thread's ID tells such directories apart. */
 static int old_open(struct strata *s, const struct strata_mount_spec *spec, int *ret)
 {
         char target[STRATA_ID_PATH_MAX];
-        int fd, r;
+        int r;
 
         snprintf(target, sizeof(target), "%" PRIu64 "/%s%d", spec->chain->lowers[0], place_prefix, (int)gettid());
-        if (mkdirat(s->layers_fd, target, 0700) < 0 && errno != EEXIST)
-                return -errno;
-        r = mount_at(s, spec, target);
-        if (r == 0) {
-                fd = openat(s->layers_fd, target, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                r = fd < 0 ? -errno : 0;
-                detach(fd, target);
+        if (mkdirat(s->layers_fd, target, 0700) < 0 && errno != EEXIST) {
+                r = -errno;
+                return r == -EROFS || r == -ENOSPC || r == -EDQUOT ? open_at_trash(s, spec, ret) : r;
         }
+        r = open_at(s, spec, target, ret);
         (void)unlinkat(s->layers_fd, target, AT_REMOVEDIR);
-        if (r == 0)
-                *ret = fd;
         return r;
 }
 

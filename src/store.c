@@ -2,6 +2,7 @@
 #include "store.h"
 
 #include "log.h"
+#include "mount.h"
 #include "storelock.h"
 #include "util/cleanup.h"
 #include "util/hash.h"
@@ -201,6 +202,7 @@ static int take_clean_mark(struct strata *s, bool made)
 
 static int open_folders(struct strata *s, char **why)
 {
+        strata_mount_drop_spare_place(s->root_fd);
         s->layers_fd = open_dir(s->root_fd, "layers");
         s->trash_fd = open_dir(s->root_fd, "trash");
         for (int kind = 0; kind < STRATA_KINDS; kind++) {
@@ -295,6 +297,7 @@ int strata_store_open_check(struct strata *s, const char *path, bool repair, boo
                                     "the store %s is in use; it can be repaired once that program has ended", s->path);
                 s->config.lock_note = STRATA_STORELOCK_REPAIR;
                 strata_storelock_note(s);
+                strata_mount_drop_spare_place(s->root_fd);
                 *live = false;
         } else {
                 *live = strata_storelock_hold(s) < 0;

@@ -68,6 +68,7 @@ static void strata_free(struct strata *s)
         strata_trash_free(s->trash);
         pthread_cond_destroy(&s->moved);
         pthread_mutex_destroy(&s->names);
+        pthread_mutex_destroy(&s->place);
         pthread_mutex_destroy(&s->ids);
         free(s);
 }
@@ -87,6 +88,7 @@ static int strata_new(const struct strata_config *config, struct strata **ret, c
                 s->kind_fd[kind] = -1;
         pthread_mutex_init(&s->names, NULL);
         pthread_cond_init(&s->moved, NULL);
+        pthread_mutex_init(&s->place, NULL);
         pthread_mutex_init(&s->ids, NULL);
         r = strata_index_new(&s->index);
         if (r == 0)

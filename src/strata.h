@@ -84,6 +84,8 @@ struct strata {
         struct strata_op *ops; /* entries being moved or removed; protected by NAMES */
         pthread_cond_t moved;  /* of those, one that had moved its link is on the disk now, or back; with NAMES */
 
+        pthread_mutex_t place; /* held over a mount on trash/ that is looked at from there: mount_old.c; a leaf lock */
+
         pthread_mutex_t ids; /* protects the two below; a leaf lock, held over one small write in 4,096 IDs */
         uint64_t next_id;
         uint64_t reserved_id; /* `next` on disk: IDs below may have been used */

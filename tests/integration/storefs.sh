@@ -70,6 +70,7 @@ for fs in ext4 xfs btrfs; do
     start_program ''
     ballast=$DISKS/$fs/ballast
     snapshot base
+    snapshot over base
     prepare work base
     prepare spare base
     echo before >"$MNT/active/work/fs/kept"
@@ -103,6 +104,8 @@ for fs in ext4 xfs btrfs; do
         ok "$fs, full: it is still active" test -e "$MNT/active/work/info"
     fi
     ok "$fs, full: the old files are there" test "$(t cat "$MNT/snapshots/base/fs/f")" = base
+    like "$fs, full: changes" "$(t cat "$MNT/snapshots/over/changes")" of-over
+    like "$fs, full: a layer" "$(t tar -tf "$MNT/snapshots/over/layer.tar")" of-over
     restart
     ok "$fs, full: it starts, and shows what is there" test "$(t cat "$MNT/snapshots/base/fs/f")" = base
     ok "$fs, full: a removal works" t rmdir "$MNT/active/spare"
@@ -119,10 +122,11 @@ for fs in ext4 xfs btrfs; do
     ok "$fs, space again: commit" commit again
     restart
     ok "$fs: after a new start all is there" test -s "$MNT/snapshots/again/fs/kept"
-    like "$fs: the tree as well" "$(t cat "$MNT/tree")" $'^base\n  was-work\n    again$'
+    like "$fs: the tree as well" "$(t cat "$MNT/tree")" $'^base\n  over\n  was-work\n    again$'
 
     # ---- read-only underneath
     prepare late base
+    snapshot upper base
     sync -f "$DISKS/$fs"
     if ok "$fs: it is made read-only underneath" mount -o remount,ro "$DISKS/$fs"; then
         before=$(state)
@@ -134,6 +138,8 @@ for fs in ext4 xfs btrfs; do
         is "$fs, read-only: a label" "$(errno rewrite "$MNT/active/late/labels/k" v)" EROFS
         is "$fs, read-only: nothing has changed" "$(state)" "$before"
         ok "$fs, read-only: files can be read" t cat "$MNT/snapshots/base/fs/f"
+        like "$fs, read-only: changes" "$(t cat "$MNT/snapshots/upper/changes")" of-upper
+        like "$fs, read-only: a layer" "$(t tar -tf "$MNT/snapshots/upper/layer.tar")" of-upper
         if [ "$(worker)" != "$PID" ]; then
             ok "$fs, read-only: a worker that dies is replaced" kill_worker
             is "$fs, read-only: after that files can be read" "$(t cat "$MNT/snapshots/base/fs/f")" base
