@@ -186,7 +186,8 @@ static void done_read(struct sfs_job *job)
 {
         struct sfs_layer_job *j = (struct sfs_layer_job *)job;
 
-        if (j->result < 0 && j->result != -EINTR)
+        /* EINTR without a reason is that of a reader who is gone. */
+        if (j->result < 0 && (j->result != -EINTR || j->why[0]))
                 sfs_layer_log(j, "read");
         sfs_layer_unref(j->l); /* not the last one, if the caller still waits: its file is open */
         if (sfs_interrupt_end(&j->interrupt)) {

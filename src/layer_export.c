@@ -114,6 +114,8 @@ static void *maker_main(void *data)
                         "make and to read";
         else if (r == -ENOENT)
                 x->why = "it was removed while its layer.tar was read";
+        else if (r < 0)
+                x->why = "reading its files failed";
         strata_ring_end(x->ring, r);
         return NULL;
 }

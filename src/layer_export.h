@@ -27,7 +27,7 @@ bool strata_export_wait(struct strata_export *x, size_t len);
  */
 ssize_t strata_export_read(struct strata_export *x, void *buf, size_t len);
 
-/* Constant text: why strata_export_read() has failed. NULL if it has not, or the errno says it all. */
+/* Constant text: why making the archive failed, as strata_export_read() has told. NULL if it has not. */
 const char *strata_export_why(const struct strata_export *x);
 
 /*
