@@ -90,13 +90,25 @@ static int run_in_background(struct sfs_options *o, int argc, char **argv)
         return run(o, &b, argc, argv);
 }
 
+/* Else /dev/fuse or a file of the store gets the number of a closed one, and sfs_session_leave_terminal() closes it. */
+static int open_standard_files(void)
+{
+        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+                if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+                        return -errno;
+        return 0;
+}
+
 int main(int argc, char **argv)
 {
         struct background none = { .pipe = -1 };
         struct sfs_options o;
-        int status = 0;
+        int status = 0, r = open_standard_files();
 
         sfs_say_for_libfuse();
+        if (r < 0)
+                return sfs_complain(strdup("some of stdin, stdout and stderr is closed, and /dev/null can't be opened"),
+                                    r);
         if (sfs_check_asked(argc, argv))
                 return sfs_check_main(argc, argv);
         if (argc == 3 && strcmp(argv[1], "--upgrade") == 0)
