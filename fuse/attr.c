@@ -2,6 +2,7 @@
 #include "attr.h"
 
 #include "attach.h"
+#include "handle.h"
 #include "label.h"
 #include "labelnode.h"
 #include "ops.h"
@@ -59,6 +60,7 @@ void sfs_attr_of_ctl(struct sfs *sfs, const struct sfs_ctl *ctl, const struct st
 void sfs_attr_of_label(struct sfs *sfs, uint64_t node, uint64_t size, struct timespec mtime, struct stat *st)
 {
         attr_init(sfs, node, S_IFREG | 0644, mtime, st);
+        (void)sfs_handle_written(sfs, node, &size); /* else it is the store's */
         st->st_size = (off_t)size;
 }
 
@@ -118,7 +120,21 @@ int sfs_attr_get(struct sfs *sfs, uint64_t node, struct stat *st, double *timeou
         return 0;
 }
 
-void sfs_attr_reply(fuse_req_t req, uint64_t node)
+/* What is open has a length of its own, until it is closed: where an end is looked for, it is that one. */
+static int length_of_open(struct sfs *sfs, uint64_t node, uint64_t fh, struct stat *st)
+{
+        struct sfs_handle *h;
+        int r = sfs_handle_get(sfs, node, fh, &h);
+
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&h->lock);
+        st->st_size = (off_t)h->text.len;
+        pthread_mutex_unlock(&h->lock);
+        return 0;
+}
+
+void sfs_attr_reply_open(fuse_req_t req, uint64_t node, const struct fuse_file_info *fi)
 {
         struct stat st;
         double timeout;
@@ -131,10 +147,17 @@ void sfs_attr_reply(fuse_req_t req, uint64_t node)
                 timeout = 0;
                 r = 0;
         }
+        if (r == 0 && fi && sfs_node_is_label(node))
+                r = length_of_open(sfs, node, fi->fh, &st);
         if (r < 0) {
                 sfs_op_log_error(sfs, "stat", node, NULL, r);
                 fuse_reply_err(req, -r);
         } else {
                 fuse_reply_attr(req, &st, timeout);
         }
+}
+
+void sfs_attr_reply(fuse_req_t req, uint64_t node)
+{
+        sfs_attr_reply_open(req, node, NULL);
 }

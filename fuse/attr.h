@@ -17,10 +17,11 @@ void sfs_attr_of_entry(struct sfs *sfs, uint64_t id, struct timespec mtime, stru
 /* Those of the control file CTL, of INFO's entry or (INFO NULL) at the top. */
 void sfs_attr_of_ctl(struct sfs *sfs, const struct sfs_ctl *ctl, const struct strata_info *info, struct stat *st);
 
-/* Those of a label. */
+/* Those of a label, which has SIZE bytes in the store; while it is written, its size is what was written. */
 void sfs_attr_of_label(struct sfs *sfs, uint64_t node, uint64_t size, struct timespec mtime, struct stat *st);
 
-/* Replies to a GETATTR of NODE. */
+/* Replies to a GETATTR of NODE; the second form to one of the open file FI, NULL for none. */
 void sfs_attr_reply(fuse_req_t req, uint64_t node);
+void sfs_attr_reply_open(fuse_req_t req, uint64_t node, const struct fuse_file_info *fi);
 
 #endif

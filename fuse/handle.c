@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #define GENERATION_SHIFT 48 /* user addresses have 47 bits, unless more are asked for: x86-64 and arm64, mm docs */
 #define ADDRESS ((UINT64_C(1) << GENERATION_SHIFT) - 1)
@@ -36,11 +37,27 @@ struct sfs_handle *sfs_handle_new(uint64_t label)
         pthread_mutex_init(&h->lock, NULL);
         pthread_mutex_init(&h->order, NULL);
         h->label = label;
+        atomic_init(&h->ahead, -1);
         return h;
+}
+
+static void add_writer(struct sfs *sfs, struct sfs_handle *h)
+{
+        h->writes = sfs;
+        pthread_mutex_lock(&sfs->adopted_lock);
+        DL_PREPEND(sfs->writers, h);
+        pthread_mutex_unlock(&sfs->adopted_lock);
 }
 
 void sfs_handle_free(struct sfs_handle *h)
 {
+        struct sfs *sfs = h->writes;
+
+        if (sfs) {
+                pthread_mutex_lock(&sfs->adopted_lock);
+                DL_DELETE(sfs->writers, h);
+                pthread_mutex_unlock(&sfs->adopted_lock);
+        }
         sfs_keep_drop_text(h->kept);
         strata_buf_free(&h->text);
         pthread_mutex_destroy(&h->order);
@@ -61,10 +78,16 @@ void *sfs_handle_address(const struct sfs *sfs, uint64_t fh)
         return (void *)(uintptr_t)(fh & ADDRESS & ~UNPROTECTED);
 }
 
+static void set_ahead(struct sfs_handle *h)
+{
+        atomic_store(&h->ahead, h->dirty ? (long long)h->text.len : -1);
+}
+
 void sfs_handle_keep(struct sfs_handle *h)
 {
         struct sfs_kept_text *t = h->kept;
 
+        set_ahead(h);
         if (!t)
                 return;
         if (h->text.len)
@@ -86,6 +109,7 @@ void sfs_handle_protect(struct sfs *sfs, struct sfs_handle *h)
         if (sfs_labels_is_kept(sfs->labels, h->label))
                 h->kept = sfs_keep_text(sfs->keep, h->label, sfs_loop_unique());
         sfs_handle_keep(h);
+        add_writer(sfs, h);
 }
 
 uint64_t sfs_handle_publish(struct sfs *sfs, struct sfs_handle *h, bool writing)
@@ -103,6 +127,46 @@ void sfs_handle_reply(fuse_req_t req, struct sfs_handle *h, struct fuse_file_inf
         fi->direct_io = 1; /* the size that stat shows is no limit */
         if (fuse_reply_open(req, fi) < 0)
                 sfs_handle_free(h);
+}
+
+/* As below, of what dead workers held and this one was not asked for yet. The lock of the adopted ones is held. */
+static int kept_length(struct sfs *sfs, uint64_t node, uint64_t *len)
+{
+        for (unsigned i = 0; sfs->keep && sfs->generation > 1 && i < SFS_KEEP_TEXTS; i++) {
+                const struct sfs_kept_text *t = &sfs->keep->texts[i];
+                uint64_t fh = atomic_load(&t->fh);
+                struct sfs_adopted *a;
+
+                if (!fh || fh == UINT64_MAX || sfs_handle_address(sfs, fh))
+                        continue; /* free, being filled, or this worker's own */
+                HASH_FIND(hh, sfs->adopted, &fh, sizeof(fh), a);
+                if (!a && t->node == node && t->dirty) {
+                        *len = t->len;
+                        return 0;
+                }
+        }
+        return -ENOENT;
+}
+
+int sfs_handle_written(struct sfs *sfs, uint64_t node, uint64_t *len)
+{
+        struct sfs_handle *h;
+        long long ahead;
+        int r = -ENOENT;
+
+        pthread_mutex_lock(&sfs->adopted_lock);
+        DL_FOREACH(sfs->writers, h) {
+                ahead = h->label == node ? atomic_load(&h->ahead) : -1;
+                if (ahead >= 0) {
+                        *len = (uint64_t)ahead;
+                        r = 0;
+                        break;
+                }
+        }
+        if (r < 0)
+                r = kept_length(sfs, node, len);
+        pthread_mutex_unlock(&sfs->adopted_lock);
+        return r;
 }
 
 /* ---- handles of dead workers ---- */
@@ -157,6 +221,9 @@ static int make_again(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_ha
                 sfs_handle_free(h);
                 return r;
         }
+        set_ahead(h);
+        if (kept || h->lost)
+                add_writer(sfs, h);
         *ret = h;
         return 0;
 }

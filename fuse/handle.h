@@ -12,6 +12,8 @@
 #include "sfs.h"
 #include "util/buf.h"
 
+#include <stdatomic.h>
+
 struct sfs_kept_text;
 
 struct sfs_handle {
@@ -27,6 +29,10 @@ struct sfs_handle {
         unsigned flushes;   /* closes of copies of the descriptor; with two and nothing written it is to be empty */
         uint64_t closed_at; /* when the last of these was, by the labels' count */
         struct sfs_kept_text *kept; /* of a label open for writing: the same, for the next worker; or NULL */
+
+        atomic_llong ahead;             /* the length of TEXT while the store has another one, else negative */
+        struct sfs *writes;             /* among whose WRITERS it is, or NULL; constant once others know it */
+        struct sfs_handle *prev, *next; /* there */
 };
 
 /* LABEL: the node of a label, or 0. NULL when out of memory. */
@@ -58,10 +64,10 @@ void *sfs_adopted_add(struct sfs *sfs, uint64_t fh, void *object, void (*drop)(v
 /* FH is not used any more: the next use of that number is another's. To be called before the handle is freed. */
 void sfs_handle_drop(struct sfs *sfs, uint64_t fh);
 
-/* Makes KEPT, if there is one, the same as H, whose lock is held. */
+/* To be told of each change of H, whose lock is held: makes KEPT, if there is one, the same. */
 void sfs_handle_keep(struct sfs_handle *h);
 
-/* H is open for writing: gives it a place in the kept memory, if there is one. */
+/* H is open for writing: others see its length, and it has a place in the kept memory, if there is one. */
 void sfs_handle_protect(struct sfs *sfs, struct sfs_handle *h);
 
 /* Its `fh`, with which it is found from now on. */
@@ -69,6 +75,12 @@ uint64_t sfs_handle_publish(struct sfs *sfs, struct sfs_handle *h, bool writing)
 
 /* Replies to an open with H, which belongs to the kernel from then on. */
 void sfs_handle_reply(fuse_req_t req, struct sfs_handle *h, struct fuse_file_info *fi);
+
+/*
+ * The length of what somebody writes to the label NODE and has not closed yet, also if it was written before a worker's
+ * death; of several the one who opened it last. -ENOENT if nobody does.
+ */
+int sfs_handle_written(struct sfs *sfs, uint64_t node, uint64_t *len);
 
 void sfs_handles_free(struct sfs *sfs);
 

@@ -473,5 +473,5 @@ void sfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
         if (r < 0)
                 fuse_reply_err(req, -r);
         else
-                sfs_attr_reply(req, ino);
+                sfs_attr_reply_open(req, ino, fi);
 }

@@ -196,7 +196,6 @@ void sfs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         struct sfs *sfs = sfs_of(req);
         int error = 0;
 
-        (void)fi;
         if (sfs_node_is_entry(ino)) {
                 if (from_walker(req)) {
                         if (sfs_attach_wants_anew(sfs->attach, fuse_req_ctx(req)->pid, sfs_node_id(ino)))
@@ -211,7 +210,7 @@ void sfs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         if (error)
                 fuse_reply_err(req, error);
         else
-                sfs_attr_reply(req, ino);
+                sfs_attr_reply_open(req, ino, fi);
 }
 
 void sfs_op_readlink(fuse_req_t req, fuse_ino_t ino)

@@ -16,6 +16,7 @@
 
 struct sfs_attach;
 struct sfs_adopted;
+struct sfs_handle;
 struct sfs_keep;
 struct sfs_labels;
 struct sfs_layer;
@@ -41,8 +42,9 @@ struct sfs {
         time_t killed_before;  /* when this process began, by the monotonic clock, if another was killed; or 0 */
         struct sfs_past *past; /* what workers before left to do, or NULL: takeover.h */
 
-        pthread_mutex_t adopted_lock; /* protects ADOPTED; a leaf lock */
+        pthread_mutex_t adopted_lock; /* protects ADOPTED and WRITERS; a leaf lock */
         struct sfs_adopted *adopted;  /* open files of workers before: handle.h */
+        struct sfs_handle *writers;   /* labels open for writing, the last one first */
 
         pthread_mutex_t layers_lock; /* protects the next, and is taken before a layer's own: layer_list.c */
         struct sfs_layer *layers;    /* open layer.tar */

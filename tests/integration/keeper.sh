@@ -32,6 +32,21 @@ echo first >&"$label"
 echo never >&"$deleted"
 echo one >&"$file"
 echo another >"$MNT/active/open/labels/other"
+python3 - "$MNT/active/open/labels/length" "$BASE/killed" >"$BASE/lengths" <<'END' &
+import os, sys, time
+
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(fd, b"abcdef")
+print(os.fstat(fd).st_size, flush=True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.02)
+print(os.fstat(fd).st_size, os.stat(sys.argv[1]).st_size, os.lseek(fd, 0, os.SEEK_END))
+os.write(fd, b"gh")
+print(os.fstat(fd).st_size)
+END
+writer=$!
+SPAWNS+=("$writer")
+wait_until 20 test -s "$BASE/lengths"
 mounts=$(overlays)
 first=$(worker)
 ok "the worker is killed" kill_worker
@@ -39,6 +54,10 @@ isnt "another one serves" "$(worker)" "$first"
 ok "the keeper is the same" kill -0 "$PID"
 ok "nothing was unmounted" test "$(overlays)" = "$mounts"
 fails "what is not closed yet is no value yet" ENOENT open "$MNT/active/open/labels/nothing"
+touch "$BASE/killed"
+reap "$writer"
+is "a label that is written has its length" "$(tr '\n' ' ' <"$BASE/lengths")" "6 6 6 6 8 "
+is "and its value" "$(t cat "$MNT/active/open/labels/length")" abcdefgh
 echo second >&"$label"
 echo two >&"$file"
 is "a text that was open before reads" "$(head -n 1 <&"$text")" "kind: active"

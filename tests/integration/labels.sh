@@ -148,6 +148,48 @@ is "of full length" "$(wc -c <"$A/job/labels/k")" 60001
 echo alone >"$A/job/labels/two"
 is "nothing else is left in labels/" "$(names "$A/job")" "k two "
 
+# ---- one that is open has the length of what was written
+cat >"$BASE/lengths.py" <<'END'
+import os, sys
+
+key = sys.argv[1]
+fd = os.open(key, os.O_RDWR | os.O_CREAT)
+os.write(fd, b"abcdef")
+print("written", os.fstat(fd).st_size, os.stat(key).st_size, os.lseek(fd, 0, os.SEEK_END))
+os.ftruncate(fd, 3)
+print("shortened", os.fstat(fd).st_size, os.stat(key).st_size, os.lseek(fd, 0, os.SEEK_END))
+os.close(fd)
+print("closed", os.stat(key).st_size)
+with open(key, "w") as f:
+    f.write("abc")
+    f.flush()
+    f.seek(0, os.SEEK_END)
+    f.write("def")
+with open(key) as f:
+    print("at the end", f.read().strip())
+with open(key, "a") as f:
+    f.write("ghi")
+    f.flush()
+    print("appended", f.tell(), os.fstat(f.fileno()).st_size)
+reader = os.open(key, os.O_RDONLY)
+fd = os.open(key, os.O_WRONLY | os.O_TRUNC)
+print("emptied", os.fstat(fd).st_size, os.lseek(fd, 0, os.SEEK_END), os.lseek(reader, 0, os.SEEK_END))
+os.close(reader)
+os.dup2(fd, fd + 10)
+os.write(fd, b"xy")
+os.close(fd)
+print("closed once", os.fstat(fd + 10).st_size, os.lseek(fd + 10, 0, os.SEEK_END))
+END
+t python3 "$BASE/lengths.py" "$A/job/labels/length" >"$BASE/lengths"
+is "of an open label, by fstat, stat and SEEK_END" "$(cat "$BASE/lengths")" "written 6 6 6
+shortened 3 3 3
+closed 4
+at the end abcdef
+appended 10 10
+emptied 0 0 11
+closed once 3 2"
+t rm "$A/job/labels/length"
+
 # ---- one that could not be set is none
 t mkdir "$A/plain@ground"
 is "a new label of 64 KiB and a byte: EFBIG" "$(head -c 65537 /dev/zero | tr '\0' x | t dd of="$A/plain/labels/big" bs=65537 iflag=fullblock 2>&1 | grep -o 'File too large')" "File too large"
