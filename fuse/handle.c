@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "handle.h"
 
-#include "ctl.h"
 #include "keep.h"
 #include "label.h"
 #include "labelnode.h"
 #include "loop.h"
-#include "node.h"
 #include "util/hash.h"
 
 #include <errno.h>
@@ -171,18 +169,6 @@ int sfs_handle_written(struct sfs *sfs, uint64_t node, uint64_t *len)
 
 /* ---- handles of dead workers ---- */
 
-static int show_again(struct sfs *sfs, uint64_t node, struct strata_buf *buf)
-{
-        const struct sfs_ctl *ctl = sfs_ctl_by_slot(sfs_node_slot(node));
-        uint64_t id = sfs_node_id(node);
-        struct strata_info info;
-        int r = ctl && ctl->show ? 0 : -ESTALE;
-
-        if (r == 0 && id)
-                r = strata_entry_info(sfs->store, id, &info);
-        return r == 0 ? ctl->show(sfs, id ? &info : NULL, buf) : r;
-}
-
 static int read_again(struct sfs *sfs, uint64_t node, struct strata_buf *buf)
 {
         char name[STRATA_NAME_MAX + 1];
@@ -196,7 +182,7 @@ static int read_again(struct sfs *sfs, uint64_t node, struct strata_buf *buf)
 
 static int make_again(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_handle **ret)
 {
-        struct sfs_handle *h = sfs_handle_new(sfs_node_is_label(node) ? node : 0);
+        struct sfs_handle *h = sfs_handle_new(node);
         struct sfs_kept_text *kept = sfs_keep_find_text(sfs->keep, fh);
         int r;
 
@@ -211,11 +197,9 @@ static int make_again(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_ha
                 h->closed_at = kept->closed_at;
                 r = strata_buf_status(&h->text);
                 h->kept = r == 0 ? kept : NULL;
-        } else if (h->label) {
+        } else {
                 r = read_again(sfs, node, &h->text);
                 h->lost = fh & UNPROTECTED;
-        } else {
-                r = show_again(sfs, node, &h->text);
         }
         if (r < 0) {
                 sfs_handle_free(h);
@@ -276,18 +260,28 @@ bool sfs_handle_is_marked(uint64_t fh)
         return fh & UNPROTECTED;
 }
 
+void *sfs_handle_find(struct sfs *sfs, uint64_t fh)
+{
+        void *h = sfs_handle_address(sfs, fh);
+
+        return h ? h : sfs_adopted_find(sfs, fh);
+}
+
+struct sfs_handle *sfs_handle_adopt(struct sfs *sfs, uint64_t fh, struct sfs_handle *h)
+{
+        return sfs_adopted_add(sfs, fh, h, drop_handle);
+}
+
 int sfs_handle_get(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_handle **ret)
 {
-        struct sfs_handle *h = sfs_handle_address(sfs, fh);
+        struct sfs_handle *h = sfs_handle_find(sfs, fh);
         int r;
 
-        if (!h)
-                h = sfs_adopted_find(sfs, fh);
         if (!h) {
                 r = make_again(sfs, node, fh, &h);
                 if (r < 0)
-                        return r == -ESTALE ? -ENOENT : r;
-                h = sfs_adopted_add(sfs, fh, h, drop_handle);
+                        return r;
+                h = sfs_handle_adopt(sfs, fh, h);
         }
         *ret = h;
         return h ? 0 : -ENOMEM;

@@ -3,8 +3,8 @@
  * What an open file of ours is, shared by ops_file.c (texts) and ops_label.c (labels).
  *
  * The kernel holds a number for it, `fh`: the handle's address, and in the upper 16 bits the generation of the worker
- * that opened it. A worker that is given a number of a dead one makes the handle anew: a text is shown again, a label
- * comes back with what was written to it (keep.h).
+ * that opened it. A worker that is given a number of a dead one makes the handle anew: a label comes back with what was
+ * written to it (keep.h), a text is made again once somebody reads it (ops_file.c).
  */
 #ifndef SFS_HANDLE_H
 #define SFS_HANDLE_H
@@ -45,10 +45,10 @@ uint64_t sfs_handle_number(const struct sfs *sfs, const void *p, bool mark);
 /* The address behind FH if it is of this worker, else NULL. */
 void *sfs_handle_address(const struct sfs *sfs, uint64_t fh);
 
-/*
- * The handle of an open file, made anew if a dead worker opened it. 0, -ENOENT for a text whose entry was removed
- * meanwhile, or another -errno.
- */
+/* What is open as FH, if this worker opened it or has made it anew; else NULL. */
+void *sfs_handle_find(struct sfs *sfs, uint64_t fh);
+
+/* The handle of an open label, made anew if a dead worker opened it. 0 or -errno. */
 int sfs_handle_get(struct sfs *sfs, uint64_t node, uint64_t fh, struct sfs_handle **ret);
 
 /* True if FH was made with a mark. */
@@ -60,6 +60,9 @@ bool sfs_handle_is_marked(uint64_t fh);
  */
 void *sfs_adopted_find(struct sfs *sfs, uint64_t fh);
 void *sfs_adopted_add(struct sfs *sfs, uint64_t fh, void *object, void (*drop)(void *object));
+
+/* The same of a text's handle H, which belongs to the table from then on. */
+struct sfs_handle *sfs_handle_adopt(struct sfs *sfs, uint64_t fh, struct sfs_handle *h);
 
 /* FH is not used any more: the next use of that number is another's. To be called before the handle is freed. */
 void sfs_handle_drop(struct sfs *sfs, uint64_t fh);

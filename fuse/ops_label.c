@@ -72,7 +72,7 @@ static void log_label(struct sfs *sfs, uint64_t node, int error)
                                        : strerror(abs(error)));
 }
 
-/* The handle of an open file; NULL, having replied, if there is none. */
+/* The handle of an open label; NULL, having replied, if there is none. */
 static struct sfs_handle *handle(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct sfs_handle *h;
@@ -407,6 +407,10 @@ void sfs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         }
         if (sfs_node_is_verify(ino)) {
                 sfs_verify_release(req, fi);
+                return;
+        }
+        if (!sfs_node_is_label(ino) && !sfs_handle_find(sfs_of(req), fi->fh)) {
+                fuse_reply_err(req, 0); /* a text that a dead worker made, and nobody has read since */
                 return;
         }
         h = handle(req, ino, fi);

@@ -183,10 +183,8 @@ static void done_read(struct sfs_job *job)
 /* What FH is; one that a dead worker opened is made anew. NULL when out of memory. */
 static struct opened *find(struct sfs *sfs, uint64_t fh)
 {
-        struct opened *o = sfs_handle_address(sfs, fh);
+        struct opened *o = sfs_handle_find(sfs, fh);
 
-        if (!o)
-                o = sfs_adopted_find(sfs, fh);
         if (o)
                 return o;
         o = opened_new();
@@ -220,7 +218,7 @@ void sfs_verify_read(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 void sfs_verify_release(fuse_req_t req, struct fuse_file_info *fi)
 {
         struct sfs *sfs = sfs_of(req);
-        struct opened *o = find(sfs, fi->fh);
+        struct opened *o = sfs_handle_find(sfs, fi->fh);
 
         sfs_handle_drop(sfs, fi->fh);
         if (o)

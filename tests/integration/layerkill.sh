@@ -59,6 +59,25 @@ for file in changes usage info verify; do
     let_go
     ok "… and when it does the text can be read" t cp "$MNT/snapshots/$file/$file" "$BASE/text"
 done
+
+# What a dead worker opened is walked for by who reads it, and by nobody else
+keeper=$(worker) # below what makes calls fail
+if [ "$(PID=$keeper worker)" != "$keeper" ]; then
+    prepare walked
+    (cd "$MNT/active/walked/fs" && mkdir d && touch d/f{1..300})
+    exec {one}<"$MNT/active/walked/changes" {two}<"$MNT/active/walked/changes"
+    PID=$keeper kill_worker
+    order getdents64 1 5
+    exec {two}<&-
+    sleep 0.3
+    nok "the end of a text that a dead worker opened takes no walk" hit
+    hold_call getdents64 1 bash -c "exec cat <&$one"
+    killed "a reader of one that is killed ends, though the disk does not answer" KILL
+    ok "… others read on" t cp "$MNT/snapshots/s.read/changes" "$BASE/text"
+    let_go
+    is "… and when it does it can be read" "$(t cat <&"$one" | wc -l)" "$(t cat "$MNT/active/walked/changes" | wc -l)"
+    exec {one}<&-
+fi
 FAULTS=''
 first=$BASE
 
