@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <utlist.h>
 
 #define ASK_EACH 64 /* steps of what takes long: to ask may take longer than some of them */
 
@@ -59,13 +61,70 @@ static bool take(struct sfs_interrupt *i)
         return atomic_compare_exchange_strong(&i->state, &owed, SFS_INTERRUPT_OVER);
 }
 
+/* Its job may be long in a queue, where nobody looks for it. */
+static void list(struct sfs_interrupt *i)
+{
+        struct sfs *sfs = i->sfs;
+        bool first;
+
+        pthread_mutex_lock(&sfs->interrupted_lock);
+        first = !sfs->interrupted;
+        if (!i->listed)
+                DL_APPEND(sfs->interrupted, i);
+        i->listed = true;
+        pthread_mutex_unlock(&sfs->interrupted_lock);
+        if (first)
+                (void)kill(getpid(), SFS_INTERRUPT_WAKE);
+}
+
+/* The lock is held. */
+static void unlist(struct sfs_interrupt *i)
+{
+        if (i->listed)
+                DL_DELETE(i->sfs->interrupted, i);
+        i->listed = false;
+}
+
 static void interrupted(fuse_req_t req, void *data)
 {
         struct sfs_interrupt *i = data;
 
         atomic_store(&i->came, true);
-        if (is_killed(i->caller) && take(i)) /* I is its job's from here on, which may free it */
+        if (is_killed(i->caller) && take(i))
+                fuse_reply_err(req, EINTR); /* I is its job's from here on, which may free it */
+        else
+                list(i); /* also while it is being armed */
+}
+
+/* One of those that were killed, answered for from here on; NULL: none. */
+static fuse_req_t next_killed(struct sfs *sfs)
+{
+        struct sfs_interrupt *i;
+        fuse_req_t req = NULL;
+
+        pthread_mutex_lock(&sfs->interrupted_lock);
+        DL_FOREACH(sfs->interrupted, i) {
+                if (is_killed(i->caller) && take(i)) {
+                        req = i->req;
+                        unlist(i);
+                        break;
+                }
+        }
+        pthread_mutex_unlock(&sfs->interrupted_lock);
+        return req;
+}
+
+bool sfs_interrupts_look(struct sfs *sfs)
+{
+        fuse_req_t req;
+        bool ret;
+
+        while ((req = next_killed(sfs)))
                 fuse_reply_err(req, EINTR);
+        pthread_mutex_lock(&sfs->interrupted_lock);
+        ret = sfs->interrupted;
+        pthread_mutex_unlock(&sfs->interrupted_lock);
+        return ret;
 }
 
 void sfs_interrupt_arm(struct sfs_interrupt *i, fuse_req_t req)
@@ -75,8 +134,6 @@ void sfs_interrupt_arm(struct sfs_interrupt *i, fuse_req_t req)
         i->caller = fuse_req_ctx(req)->pid;
         fuse_req_interrupt_func(req, interrupted, i);
         atomic_store(&i->state, SFS_INTERRUPT_OWED);
-        if (atomic_load(&i->came))
-                interrupted(req, i); /* while that was being asked for */
 }
 
 bool sfs_interrupt_hit(struct sfs_interrupt *i)
@@ -86,10 +143,14 @@ bool sfs_interrupt_hit(struct sfs_interrupt *i)
 
 bool sfs_interrupt_end(struct sfs_interrupt *i)
 {
-        if (!take(i))
-                return false;
-        fuse_req_interrupt_func(i->req, NULL, NULL); /* waits for one that is just coming */
-        return true;
+        bool ret = take(i);
+
+        if (ret)
+                fuse_req_interrupt_func(i->req, NULL, NULL); /* waits for one that is just coming */
+        pthread_mutex_lock(&i->sfs->interrupted_lock);
+        unlist(i);
+        pthread_mutex_unlock(&i->sfs->interrupted_lock);
+        return ret;
 }
 
 static bool is_wanted(void *data)

@@ -4,6 +4,7 @@
 #include "attach.h"
 #include "handle.h"
 #include "inherit.h"
+#include "interrupt.h"
 #include "keep.h"
 #include "labelnode.h"
 #include "layer.h"
@@ -35,6 +36,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define LOOKS 20 /* in a second, for callers that were killed, while there are some that may be */
 
 struct session {
         struct sfs sfs;
@@ -168,18 +171,31 @@ static void take_down(struct session *x)
         }
 }
 
+/* A second, or until a signal comes, which is returned. Meanwhile those that were killed are let go. */
+static int pass_second(struct session *x, const sigset_t *set)
+{
+        const struct timespec second = { .tv_sec = 1 }, moment = { .tv_nsec = 1000000000 / LOOKS };
+        int sig = -1;
+
+        for (unsigned i = 0; i < LOOKS && sig < 0; i++) {
+                if (!sfs_interrupts_look(&x->sfs))
+                        return sigtimedwait(set, NULL, &second);
+                sig = sigtimedwait(set, NULL, &moment);
+        }
+        return sig;
+}
+
 static void *control_main(void *arg)
 {
         struct session *x = arg;
-        const struct timespec second = { .tv_sec = 1 };
         sigset_t set;
 
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
-        sigaddset(&set, SIGUSR1);
+        sigaddset(&set, SFS_INTERRUPT_WAKE);
         while (!atomic_load(&x->ending)) {
-                int sig = sigtimedwait(&set, NULL, &second);
+                int sig = pass_second(x, &set);
 
                 if (sig == SIGTERM || sig == SIGINT) {
                         take_down(x);
@@ -199,7 +215,7 @@ static void block_signals(void)
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
         sigaddset(&set, SIGHUP);
-        sigaddset(&set, SIGUSR1); /* wakes the control thread at the end */
+        sigaddset(&set, SFS_INTERRUPT_WAKE); /* wakes the control thread, also at the end */
         sigaddset(&set, SFS_LOOP_WAKE);
         sigaddset(&set, SIGPIPE);
         pthread_sigmask(SIG_BLOCK, &set, NULL);
@@ -249,7 +265,7 @@ static int serve(struct session *x)
                 r = sfs_loop_run(&x->sfs);
                 sfs_attach_stop(x->sfs.attach);
                 atomic_store(&x->ending, true);
-                pthread_kill(x->control, SIGUSR1);
+                pthread_kill(x->control, SFS_INTERRUPT_WAKE);
                 pthread_join(x->control, NULL);
         }
         atomic_store(&x->stop_sweep, true);
@@ -380,6 +396,7 @@ static void session_init(struct session *x, const struct sfs_options *o, const s
         pthread_cond_init(&x->answer_cond, NULL);
         pthread_mutex_init(&sfs->layers_lock, NULL);
         pthread_mutex_init(&sfs->moves_lock, NULL);
+        pthread_mutex_init(&sfs->interrupted_lock, NULL);
         pthread_mutex_init(&sfs->adopted_lock, NULL);
         sfs->expire = o->expire;
         sfs->max_layer = o->max_layer;
@@ -482,6 +499,7 @@ out:
         sfs_labels_free(sfs->labels);
         sfs_moves_free(sfs);
         pthread_mutex_destroy(&sfs->layers_lock);
+        pthread_mutex_destroy(&sfs->interrupted_lock);
         strata_close_store(sfs->store);
         free(sfs->mnt);
         return status;

@@ -17,6 +17,7 @@
 struct sfs_attach;
 struct sfs_adopted;
 struct sfs_handle;
+struct sfs_interrupt;
 struct sfs_keep;
 struct sfs_labels;
 struct sfs_layer;
@@ -49,6 +50,9 @@ struct sfs {
         pthread_mutex_t layers_lock; /* protects the next, and is taken before a layer's own: layer_list.c */
         struct sfs_layer *layers;    /* open layer.tar */
         atomic_bool layers_stopped;  /* no more of those that are written, and nobody is to wait: the program ends */
+
+        pthread_mutex_t interrupted_lock;  /* protects INTERRUPTED; a leaf lock, held over looks into /proc */
+        struct sfs_interrupt *interrupted; /* requests whose caller had a signal and waits on: interrupt.h */
 
         pthread_mutex_t moves_lock; /* protects MOVES; a leaf lock */
         struct sfs_move *moves;     /* names that are changing: moves.h */

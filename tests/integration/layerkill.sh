@@ -60,6 +60,37 @@ for file in changes usage info verify; do
     ok "… and when it does the text can be read" t cp "$MNT/snapshots/$file/$file" "$BASE/text"
 done
 
+# Nor does one wait that has handled a signal before, and whose text nobody has begun to make
+for file in changes.1 changes.2 changes.3; do
+    prepare "$file"
+    (cd "$MNT/active/$file/fs" && mkdir d && touch d/f{1..300})
+    commit "$file"
+done
+hold_call getdents64 1 cat "$MNT/snapshots/changes.1/changes"
+hold_call getdents64 1 cat "$MNT/snapshots/changes.2/changes"
+spawn bash -c "trap : USR1; read -rN 100000 <'$MNT/snapshots/changes.3/changes'"
+HELD=$SPAWNED
+sleep 0.3
+kill -USR1 "$HELD"
+sleep 0.3
+nok "a reader of the third that handles a signal waits for two others" gone "$HELD"
+killed "… and ends when it is killed then" KILL
+let_go
+ok "… and the third can be read" t cp "$MNT/snapshots/changes.3/changes" "$BASE/text"
+exec {both}<"$MNT/snapshots/changes.3/verify"
+hold_call getdents64 1 python3 -c "import os; os.pread($both, 4096, 0)"
+spawn python3 -c "import os, signal; signal.signal(signal.SIGUSR1, lambda *_: None); open('$BASE/ready', 'w'); os.pread($both, 4096, 0)"
+HELD=$SPAWNED
+wait_until 20 test -e "$BASE/ready"
+sleep 0.3
+kill -USR1 "$HELD"
+sleep 0.3
+nok "a reader that handles a signal waits for another one of the same verify" gone "$HELD"
+killed "… and ends when it is killed then" KILL
+let_go
+ok "… and verify can be read" t cp "$MNT/snapshots/changes.3/verify" "$BASE/text"
+exec {both}<&-
+
 # What a dead worker opened is walked for by who reads it, and by nobody else
 keeper=$(worker) # below what makes calls fail
 if [ "$(PID=$keeper worker)" != "$keeper" ]; then
