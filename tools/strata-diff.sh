@@ -28,11 +28,14 @@ find_entry() { # NAME
         entry=$mnt/snapshots/$snapshot
 }
 
-# A file a line: its name, inode and time of change, which tell that two are one (the layers of a store are on one file system),
-# and what tells two apart; "//:" is between them and "//n" stands for a newline, as no name has two slashes.
+# A file a line: its name, inode and time of change, without which two are not one (the layers of a store are on one file system),
+# and what tells two apart; "//:" is between them and "//n" stands for a newline, as no name has two slashes. find knows no device
+# numbers.
 list_files() { # FS OUT
         (cd "$1" && exec find . -mindepth 1 \( -type d -printf '%P//:-//:%y %m %U:%G\0' -o \
-                -printf '%P//:%i %C@//:%y %m %U:%G %s %T@ %l\0' \)) >"$2.found" &&
+                \( -type b -o -type c \) -fprintf /dev/fd/4 '%P\0' -o \
+                -printf '%P//:%i %C@//:%y %m %U:%G %s %T@ %l\0' \)) >"$2.found" 4>"$2.devices" &&
+                (cd "$1" && exec xargs -0 -r stat --printf '%n//:-//:%F %a %u:%g %t:%T %.9Y\0' --) <"$2.devices" >>"$2.found" &&
                 sed -z 's,\n,//n,g' "$2.found" >"$2.lines" && tr '\0' '\n' <"$2.lines" >"$2"
 }
 
@@ -66,7 +69,8 @@ quote_names='
                 print substr($0, 1, 2) (quote ? "\"" out "\"" : out)
         }'
 
-# Lines of what differs between the files in $tmp/a and $tmp/b; "?" before what only its contents can tell.
+# Lines of what differs between the files in $tmp/a and $tmp/b; "?" before what only its contents can tell, "=" where that may be
+# one file. It need not be: a copy in a layer has the inode number of what it was copied from, and two made at once the same time.
 compare_lists() {
         awk '
                 { end = index($0, "//:"); name = substr($0, 1, end - 1); rest = substr($0, end + 3) }
@@ -75,17 +79,47 @@ compare_lists() {
                 !(name in what) { print "A /" name; next }
                 { seen[name] = 1 }
                 what[name] != this { print "M /" name; next }
-                which[name] != one && this ~ /^f/ { print "? /" name }
+                this ~ /^f/ { print (which[name] != one ? "? /" : "= /") name }
                 END { for (name in what) if (!(name in seen)) print "D /" name }' "$tmp/a" "$tmp/b"
 }
 
-# Answers the question marks in $tmp/differ.
+# An entry and all that it stands on, a path each.
+below() { # ENTRY
+        at=$1
+        while echo "$at" && [ -L "$at/parent" ]; do
+                at=$mnt/snapshots/$(parent "$at")
+        done
+}
+
+# What the layers hold that are not those of both, as `changes` tells it.
+own_changes() { # ENTRY ENTRY
+        below "$1" >"$tmp/below" && below "$2" >>"$tmp/below" && sort "$tmp/below" | uniq -u >"$tmp/own" &&
+                while IFS= read -r at; do
+                        cat "$at/changes" || return
+                done <"$tmp/own"
+}
+
+# Where a layer of one side's own has the name too, "=" in $tmp/differ becomes "?", and else it goes: it is one file.
+# Where `changes` can't be read, as by another user, all of them are compared.
+ask_contents() { # ENTRY ENTRY
+        all=0
+        own_changes "$1" "$2" >"$tmp/own.changes" 2>/dev/null || all=1
+        awk "$quote_names" "$tmp/differ" >"$tmp/quoted" && paste -d '\n' "$tmp/quoted" "$tmp/differ" >"$tmp/both" &&
+                awk -v all="$all" '
+                        FILENAME == ARGV[1] { own[substr($0, 3)] = 1; next }
+                        FNR % 2 { name = substr($0, 3); next }
+                        !/^=/ { print; next }
+                        all || name in own { print "?" substr($0, 2) }' "$tmp/own.changes" "$tmp/both" >"$tmp/asked"
+}
+
+# Answers the question marks in $tmp/asked.
 compare_contents() { # FS FS
         while IFS= read -r line; do
                 case $line in
                 '? '*)
-                        path=$(printf '%s/' "${line#? /}" | sed 's,//n,\n,g')
-                        cmp -s "$1/${path%/}" "$2/${path%/}"
+                        path=${line#? /}
+                        case $path in *//n*) path=$(printf '%s/' "$path" | sed 's,//n,\n,g') && path=${path%/} ;; esac
+                        cmp -s "$1/$path" "$2/$path"
                         case $? in
                         0) continue ;;
                         1) line=M${line#?} ;;
@@ -94,13 +128,13 @@ compare_contents() { # FS FS
                         ;;
                 esac
                 printf '%s\n' "$line" || return 1
-        done <"$tmp/differ"
+        done <"$tmp/asked"
 }
 
 # Every step into a file, so that none fails unseen.
-diff_entries() { # FS FS
-        list_files "$1" "$tmp/a" && list_files "$2" "$tmp/b" && compare_lists >"$tmp/differ" &&
-                compare_contents "$1" "$2" >"$tmp/differing" && sort -k 2 "$tmp/differing" >"$tmp/sorted" &&
+diff_entries() { # ENTRY ENTRY
+        list_files "$1/fs" "$tmp/a" && list_files "$2/fs" "$tmp/b" && compare_lists >"$tmp/differ" &&
+                ask_contents "$1" "$2" && compare_contents "$1/fs" "$2/fs" >"$tmp/differing" && sort -k 2 "$tmp/differing" >"$tmp/sorted" &&
                 awk "$quote_names" "$tmp/sorted" >"$tmp/diff" || die "$EX_IOERR" "cannot compare $1 with $2"
 }
 
@@ -112,7 +146,7 @@ diff_command() { # A [B]
         else
                 first=$entry
                 find_entry "$2"
-                diff_entries "$first/fs" "$entry/fs"
+                diff_entries "$first" "$entry"
         fi
         show_changes <"$tmp/diff" || die "$EX_IOERR" "cannot write what differs"
 }

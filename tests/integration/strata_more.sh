@@ -164,5 +164,40 @@ is "gc: one labelled while it removes stays" "$(with_bin strata gc -y >/dev/null
 unwrap rmdir
 rm -f "$S/$top/labels/mine"
 
+# ---- diff of what was changed at the same time
+t mkdir "$A/base"
+seq 300 | while read -r n; do echo 000 >"$A/base/fs/f$n"; done
+echo 000 >"$A/base/fs/"$'new\nline' && echo 000 >"$A/base/fs/un touched" && echo 000 >"$A/base/fs/"$'\ttab"' && mknod "$A/base/fs/device" c 1 3
+mv "$A/base" "$S/base"
+t mkdir "$A/x@base" "$A/y@base"
+# both within a tick of the kernel's clock, mostly: no time in between
+both() {
+    local name
+    for name in "$A"/x/fs/f* "$A/x/fs/"$'new\nline' "$A/x/fs/"$'\ttab"'; do
+        exec 7<>"$name" 8<>"$A/y/fs/${name##*/}"
+        printf 'one\n' >&7
+        printf 'two\n' >&8
+    done
+    exec 7>&- 8>&-
+}
+both
+alike() { find "$A/$1/fs" -name 'f*' -printf '%P %i %C@ %T@ %s\n' | sort; }
+diag "$(comm -12 <(alike x) <(alike y) | wc -l) of 300 look like one file"
+touch -d @1000 "$A/x/fs/f2" "$A/y/fs/f2"
+strata diff x y >"$BASE/differs"
+is "diff: all that differs" "$(grep -c '^M /f[0-9]*$' "$BASE/differs") $(grep -v 'M /f' "$BASE/differs" | xargs -d '\n')" '300 M "/\ttab\"" M "/new\nline"'
+is "diff: of what was copied up and is equal, nothing" "$(cp "$A/x/fs/f1" "$A/y/fs/f1"; touch -r "$A/x/fs/f1" "$A/y/fs/f1"; strata diff x y | grep -c '/f1$')" 0
+wrap cmp "echo \"\$*\" >>'$BASE/compared'; exec \"\$REAL\" \"\$@\""
+with_bin strata diff x y >/dev/null
+is "diff: what is in a layer of both is not read" "$(grep -c '/f2$' "$BASE/compared") $(grep -c touched "$BASE/compared")" '1 0'
+unwrap cmp
+mknod "$BASE/device" c 1 5
+rm "$A/x/fs/device" "$A/y/fs/device" && cp -a "$S/base/fs/device" "$A/x/fs/" && cp -a "$BASE/device" "$A/y/fs/device" &&
+    touch -d @1000 "$A/x/fs/device" "$A/y/fs/device"
+is "diff: another device" "$(strata diff x y | grep device)" 'M /device'
+rm "$A/y/fs/device" && cp -a "$A/x/fs/device" "$A/y/fs/device"
+is "diff: the same device" "$(strata diff x y | grep device)" ''
+t rmdir "$A/x" "$A/y" "$S/base"
+
 clean "nothing is left at the end"
 done_testing
