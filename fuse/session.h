@@ -5,6 +5,7 @@
 
 #include "options.h"
 
+struct sfs;
 struct sfs_keep;
 
 /* What a session is run by: the program itself, or a worker of the keeper (keeper.h). */
@@ -25,7 +26,10 @@ struct sfs_host {
  */
 int sfs_session_check(struct sfs_options *o, char **why);
 
-/* The same for a mount that is served already, and whose paths are absolute. */
+/* A session with libfuse's options FROM, which are copied, for SFS; NULL if they are wrong: libfuse has said why. */
+struct fuse_session *sfs_session_new(const struct fuse_args *from, struct sfs *sfs);
+
+/* As sfs_session_check(), for a mount that is served already, and whose paths are absolute. */
 int sfs_session_check_resumed(struct sfs_options *o, char **why);
 
 /*
