@@ -112,7 +112,7 @@ static int get_acl(struct strata_apply *a, struct archive_entry *e, int want, co
                                 strata_buf_free(&value);
                                 return strata_apply_fail(a, -EINVAL, archive_entry_pathname(e),
                                                          "an ACL names a user or group without its number; write it "
-                                                         "with --numeric-owner");
+                                                         "with bsdtar --numeric-owner");
                         }
                         strata_buf_add(&value, &x, sizeof(x));
                 }
