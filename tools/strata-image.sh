@@ -119,7 +119,7 @@ pull() { # IMAGE
         # A new top was committed with these; one that was there gets them now.
         label_image "$mnt/snapshots/$top" "$config" "$image" "$name" || die "$EX_IOERR" "cannot label $top"
         drop_name "$name" "$top"
-        echo "$top"
+        echo "$top" || die "$EX_IOERR" "the image is there, but its name could not be written: $top"
 }
 
 # The layer of pull()'s loop: snapshot top on below. Checked before it is committed, and so never half there.

@@ -199,5 +199,36 @@ rm "$A/y/fs/device" && cp -a "$A/x/fs/device" "$A/y/fs/device"
 is "diff: the same device" "$(strata diff x y | grep device)" ''
 t rmdir "$A/x" "$A/y" "$S/base"
 
+# ---- an output that nobody reads, a full one, one that is closed; an input that is closed
+# prints the status of CMD…, whose output is a pipe without a reader
+unread() { # ARG…
+    (sleep 0.5; TMPDIR=$BASE/tmp STRATA_MNT=$MNT limit env --default-signal "$STRATA" "$@" 2>/dev/null; echo $? >"$BASE/status") | :
+    cat "$BASE/status"
+}
+is "pull for nobody who reads" "$(unread pull "oci:$BASE/tall:base")" 141
+clean "pull for nobody who reads: nothing is left"
+is "pull for nobody who reads: no view is" "$(t ls "$V")" ''
+rm -rf "$BASE/tmp"/strata.*
+strata pull "oci:$BASE/tall:base" >/dev/full 2>"$OUT"
+is "pull to a full disk" $? 74
+said "it says so" 'name could not be written: sha256:'
+strata pull "oci:$BASE/tall:base" >&- 2>"$OUT"
+is "pull with no output" $? 74
+is "run with no input" "$(strata run "$tall" cat <&- 2>&1; echo $?)" 0
+clean "they leave nothing"
+
+# ---- SIGQUIT, as of Ctrl-\ on a terminal
+long=$((100000 + $$))
+running() { pgrep -fx "sleep $long" >/dev/null; }
+TMPDIR=$BASE/tmp STRATA_MNT=$MNT env --default-signal "$STRATA" run "$tall" sleep "$long" >"$OUT" 2>&1 &
+pid=$!
+SPAWNS+=("$pid")
+ok "a command runs" wait_until 30 running
+kill -QUIT "$pid"
+wait "$pid" 2>/dev/null
+is "SIGQUIT ends it" $? 131
+nok "and what ran in it" running
+clean "and nothing is left"
+
 clean "nothing is left at the end"
 done_testing
