@@ -18,11 +18,11 @@ find_entry() { # NAME
         case $1 in
         active/* | views/* | snapshots/*)
                 entry=$mnt/$1
-                case ${1#*/} in '' | */* | *@*) ;; *) [ ! -d "$entry" ] || return 0 ;; esac
+                case ${1#*/} in '' | .* | */* | *@*) ;; *) [ ! -d "$entry" ] || return 0 ;; esac
                 ;;
         esac
         for entry in "$mnt/active/$1" "$mnt/views/$1"; do
-                case $1 in '' | */* | *@*) ;; *) [ ! -d "$entry" ] || return 0 ;; esac
+                case $1 in '' | .* | */* | *@*) ;; *) [ ! -d "$entry" ] || return 0 ;; esac
         done
         resolve "$1"
         entry=$mnt/snapshots/$snapshot

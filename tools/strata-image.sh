@@ -29,7 +29,9 @@ skopeo_failed() { # WHAT STATUS
         case $reason in
         *'connection refused'* | *'dial tcp'* | *'no such host'*) die "$EX_UNAVAILABLE" "$1: $reason" ;;
         *'no space left'* | *'quota exceeded'*) die "$EX_IOERR" "$1: $reason" ;;
-        *'invalid reference format'* | *'nvalid image name'* | *'must be lowercase'*) die "$EX_USAGE" "$1: $reason" ;;
+        *'invalid reference format'* | *'nvalid image name'* | *'must be lowercase'* | *': Invalid image '* | \
+                *'both a tag and digest'* | *"isn't of the form"*)
+                die "$EX_USAGE" "$1: $reason" ;;
         *'manifest unknown'* | *'name unknown'* | *'no such file'* | *'not found'* | *'no descriptor found'* | *'does not exist'* | \
                 *'does not resolve to an image'* | *'status code from registry 404'* | *'blob unknown'*)
                 die "$2" "$1: $reason" ;;

@@ -356,4 +356,10 @@ complete_words() { # WORD…: completes the last
 is "completion: commands" "$(complete_words strata pu)" "pull push "
 is "completion: options" "$(complete_words strata run --)" "--keep --net "
 is "completion: names" "$(complete_words strata --store "$MNT" run scr)" "scratch "
+t mkdir "$A/a blank" "$A/a\$(id)"
+is "completion: names are quoted" "$(complete_words strata --store "$MNT" diff 'a')" 'a\ blank a\$\(id\) '
+is "completion: what is quoted already" "$(complete_words strata --store "$MNT" diff 'a\ b')" 'a\ blank '
+is "completion: within single quotes" "$(complete_words strata --store "$MNT" diff "'a")" 'a blank a$(id) '
+is "completion: within double quotes" "$(complete_words strata --store "$MNT" diff '"a')" 'a blank '
+t rmdir "$A"/a*
 done_testing

@@ -198,6 +198,11 @@ fi
 status_is "an argument that is no UTF-8" 64 run "$top" cat $'\xff'
 status_is "--tls-verify=maybe" 64 pull --tls-verify=maybe x
 status_is "an image's name that can't be" 64 pull 'docker://UPPER/x'
+status_is "an image with a tag and a digest" 64 pull "host.invalid/x:1@sha256:$(printf x | sha256sum | cut -c -64)"
+status_is "a tag with a blank" 64 pull "oci:$BASE/image:my tag"
+status_is "an archive without a path" 64 pull docker-archive:
+for name in . .. active/. active/.. snapshots/..; do status_is "diff $name" 66 diff "$name"; done
+status_is "run in ." 66 run . ls
 status_is "a picture of no kind" 64 graph "$BASE/g.bogus"
 status_is "push to a folder that is not there" 73 push "$top" "oci:$BASE/nonexistent/dir/x:t"
 for command in images tree "diff $top"; do
