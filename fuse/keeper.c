@@ -290,17 +290,15 @@ static void hand_on(const struct keeper *k, bool yes)
 /* Becomes the installed program, which goes on with the descriptors. Returns only if that fails. */
 static void become_installed(struct keeper *k)
 {
-        int n = 0;
+        char **argv = k->o->args - 2;
 
         snprintf(k->resume, sizeof(k->resume), "--resume=%d:%d:%d:%d", k->fuse_fd, k->keep_fd, k->store_fd,
                  k->host->background);
-        while (k->o->argv[n])
-                n++;
-        k->o->argv[n] = k->resume;
+        argv[0] = k->program;
+        argv[1] = k->resume; /* before a "--" */
         hand_on(k, true);
-        execv(k->program, k->o->argv);
+        execv(k->program, argv);
         hand_on(k, false);
-        k->o->argv[n] = NULL;
 }
 
 /* True if the installed program says that it can go on. Workers that end meanwhile are buried after it. */
@@ -310,7 +308,7 @@ static bool installed_can(struct keeper *k)
         bool ret;
 
         signal(SIGCHLD, SIG_DFL);
-        ret = sfs_upgrade_ask(k->program, sfs_upgrade_layout(layout), k->o->store) == 0;
+        ret = sfs_upgrade_ask(k->program, sfs_upgrade_layout(layout), k->o->store, k->o->args) == 0;
         signal(SIGCHLD, SIG_IGN);
         while (waitpid(-1, NULL, WNOHANG) > 0)
                 ;

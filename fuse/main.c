@@ -62,7 +62,7 @@ static int run(struct sfs_options *o, struct background *b, int argc, char **arg
 
         if (r < 0)
                 return why || r != -EINVAL ? sfs_complain(why, r) : 2; /* libfuse has said why */
-        r = sfs_options_keep_argv(o, argc, argv);
+        r = sfs_options_keep_args(o, argc, argv);
         if (r < 0)
                 return sfs_complain(NULL, r);
         if (resumed)
@@ -113,8 +113,8 @@ int main(int argc, char **argv)
                 return sfs_check_main(argc, argv);
         if (argc == 3 && strcmp(argv[1], "--upgrade") == 0)
                 return sfs_upgrade_run(argv[2]);
-        if (argc == 4 && strcmp(argv[1], "--probe") == 0)
-                return sfs_upgrade_probe(argv[2], argv[3]);
+        if (argc >= 4 && strcmp(argv[1], "--probe") == 0)
+                return sfs_upgrade_probe(argv[2], argc - 3, argv + 3);
         if (sfs_options_parse(argc, argv, &o) < 0)
                 status = 2;
         else if (o.help)

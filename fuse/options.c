@@ -236,6 +236,18 @@ static int check(struct raw *raw)
         return 0;
 }
 
+/* libfuse keeps the "--" if there are options for it, and would take those that are added later for places. */
+static void drop_end_of_options(struct fuse_args *args)
+{
+        char **last = args->argv + args->argc - 1;
+
+        if (args->argc < 2 || strcmp(*last, "--") != 0 || strcmp(last[-1], "-o") == 0)
+                return;
+        free(*last);
+        *last = NULL;
+        args->argc--;
+}
+
 int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
 {
         struct raw raw = { .o = ret };
@@ -246,6 +258,7 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         };
         if (fuse_opt_parse(&ret->fuse, &raw, specs, take_argument) < 0)
                 return -EINVAL;
+        drop_end_of_options(&ret->fuse);
         ret->foreground = raw.foreground || raw.debug;
         ret->debug = raw.debug;
         ret->help = raw.help;
@@ -261,21 +274,24 @@ int sfs_options_parse(int argc, char **argv, struct sfs_options *ret)
         return r;
 }
 
-int sfs_options_keep_argv(struct sfs_options *o, int argc, char **argv)
+int sfs_options_keep_args(struct sfs_options *o, int argc, char **argv)
 {
-        char *places[] = { o->store, o->mountpoint };
+        char *places[] = { o->store, o->mountpoint }, **all = calloc((size_t)argc + SFS_ARGS_ROOM, sizeof(*all));
+        bool is_value = false, only_places = false;
         int n = 0, place = 0;
 
-        o->argv = calloc((size_t)argc + 2, sizeof(*o->argv));
-        if (!o->argv)
+        if (!all)
                 return -ENOMEM;
-        for (int i = 0; i < argc; i++) {
-                bool is_value = i > 0 && strcmp(argv[i - 1], "-o") == 0;
+        o->args = all + SFS_ARGS_ROOM;
+        for (int i = 1; i < argc; i++) {
+                bool is_option = !is_value && !only_places && argv[i][0] == '-';
 
-                if (i > 0 && !is_value && argv[i][0] != '-' && place < 2)
-                        o->argv[n++] = places[place++];
-                else if (is_value || strncmp(argv[i], "--resume=", 9) != 0)
-                        o->argv[n++] = argv[i];
+                if (!is_value && !is_option && place < 2)
+                        o->args[n++] = places[place++];
+                else if (!is_option || strncmp(argv[i], "--resume=", 9) != 0)
+                        o->args[n++] = argv[i];
+                is_value = is_option && strcmp(argv[i], "-o") == 0;
+                only_places = only_places || (is_option && strcmp(argv[i], "--") == 0);
         }
         return 0;
 }
@@ -299,7 +315,8 @@ void sfs_options_free(struct sfs_options *o)
         fuse_opt_free_args(&o->fuse);
         free(o->store);
         free(o->mountpoint);
-        free(o->argv);
+        if (o->args)
+                free(o->args - SFS_ARGS_ROOM);
         sfs_inherit_free(o->inherited);
 }
 

@@ -5,6 +5,9 @@
 
 #include "sfs.h"
 
+/* For what the program is called with before its own arguments: its name, `--probe LAYOUT STORE`, `--resume=…`. */
+#define SFS_ARGS_ROOM 4
+
 struct sfs_options {
         char *store;
         char *mountpoint;
@@ -17,7 +20,7 @@ struct sfs_options {
         unsigned expire;
         unsigned long long max_layer;
         struct strata_config config;
-        char **argv; /* the command line with absolute paths, and room for one argument more; or NULL */
+        char **args; /* the arguments with absolute paths, ended by NULL, SFS_ARGS_ROOM places before them; or NULL */
         int resume_fuse, resume_keep,
                 resume_store; /* descriptors that the program before this one left: upgrade.h; or -1 */
         bool resume_background;
@@ -29,8 +32,8 @@ struct sfs_options {
 int sfs_options_parse(int argc, char **argv, struct sfs_options *ret);
 void sfs_options_free(struct sfs_options *o);
 
-/* Makes O->argv of the command line, once the paths in O are absolute; the strings stay the caller's. 0 or -ENOMEM. */
-int sfs_options_keep_argv(struct sfs_options *o, int argc, char **argv);
+/* Makes O->args of the command line, once the paths in O are absolute; the strings stay the caller's. 0 or -ENOMEM. */
+int sfs_options_keep_args(struct sfs_options *o, int argc, char **argv);
 
 /* Adds what follows from STORE's absolute path: the source in /proc/mounts, and default_permissions. */
 int sfs_options_complete(struct sfs_options *o, const char *store);

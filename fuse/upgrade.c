@@ -2,7 +2,9 @@
 #include "upgrade.h"
 
 #include "keep.h"
+#include "options.h"
 #include "say.h"
+#include "session.h"
 #include "store.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -23,9 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#define CMDLINE_MAX ((size_t)8 << 20)
 #define WAIT_TRIES 3000 /* of ten milliseconds, for the new worker */
 
-const char *sfs_upgrade_layout(char text[SFS_LAYOUT_MAX])
+char *sfs_upgrade_layout(char text[SFS_LAYOUT_MAX])
 {
         snprintf(text, SFS_LAYOUT_MAX, "%d.%zu", SFS_KEEP_VERSION, sizeof(struct sfs_keep));
         return text;
@@ -53,9 +56,30 @@ static int complain(const char *what, const char *more)
         return 1;
 }
 
-int sfs_upgrade_probe(const char *layout, const char *store)
+/* What the keeper was called with, of which the places are known: 0 if it would be taken; why not is on stderr. */
+static int try_arguments(const char *store, int argc, char **argv)
+{
+        struct sfs_options o;
+        char *why = NULL;
+        int r = sfs_options_parse(argc, argv, &o);
+
+        if (r == 0 && !o.mountpoint)
+                r = -EINVAL; /* but an order to tell the version or the like */
+        if (r == 0) {
+                free(o.store);
+                o.store = strdup(store);
+                r = o.store ? sfs_session_check_resumed(&o, &why) : -ENOMEM;
+                if (why)
+                        sfs_complain(why, r);
+        }
+        sfs_options_free(&o);
+        return r;
+}
+
+int sfs_upgrade_probe(const char *layout, int argc, char **argv)
 {
         cleanup_buf struct strata_buf format = STRATA_BUF_INIT;
+        const char *store = argv[0];
         cleanup_fd int dir = open(store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         char own[SFS_LAYOUT_MAX];
 
@@ -67,21 +91,28 @@ int sfs_upgrade_probe(const char *layout, const char *store)
                 return complain("can't read the format of the store ", store);
         if (strata_store_format_of(format.data, format.len) == -EINVAL)
                 return complain("the installed program does not know the format of the store ", store);
+        if (argc > 1 && try_arguments(store, argc, argv) < 0)
+                return complain("the installed program does not take the arguments of the running one", "");
         return 0;
 }
 
-int sfs_upgrade_ask(const char *path, const char *layout, const char *store)
+int sfs_upgrade_ask(char *path, char *layout, char *store, char **args)
 {
+        char probe[] = "--probe", **argv = args - 4;
         int status = 0;
         pid_t pid, r;
 
+        argv[0] = path;
+        argv[1] = probe;
+        argv[2] = layout;
+        argv[3] = store;
         pid = fork();
         if (pid == 0) {
                 sigset_t none;
 
                 sigemptyset(&none);
                 sigprocmask(SIG_SETMASK, &none, NULL);
-                execl(path, path, "--probe", layout, store, (char *)NULL);
+                execv(path, argv);
                 _exit(127);
         }
         if (pid < 0)
@@ -186,6 +217,26 @@ static int wait_for_next(struct running *r, unsigned old)
         return -ETIMEDOUT;
 }
 
+/* Asks the program at PATH with the keeper's own command line. */
+static int ask(struct running *r, char *path)
+{
+        cleanup_buf struct strata_buf line = STRATA_BUF_INIT;
+        cleanup_free char **argv = NULL;
+        char proc[40], *end;
+        int n = 0, error;
+
+        snprintf(proc, sizeof(proc), "/proc/%d/cmdline", r->pid);
+        error = strata_io_read_at(AT_FDCWD, proc, CMDLINE_MAX, &line);
+        if (error == 0)
+                argv = calloc(SFS_ARGS_ROOM + line.len + 1, sizeof(*argv));
+        if (!argv)
+                return error < 0 ? error : -ENOMEM;
+        end = line.data + line.len;
+        for (char *arg = line.data; arg < end; arg += strlen(arg) + 1)
+                argv[SFS_ARGS_ROOM - 1 + n++] = arg; /* the program's name is not among them */
+        return sfs_upgrade_ask(path, r->layout, r->store, argv + SFS_ARGS_ROOM);
+}
+
 static int upgrade(struct running *r)
 {
         char proc[24], path[PATH_MAX];
@@ -206,7 +257,7 @@ static int upgrade(struct running *r)
         snprintf(proc, sizeof(proc), "%d", r->pid);
         if (sfs_upgrade_program(proc, path, sizeof(path)) < 0)
                 return complain("can't tell where the program lies that serves ", r->mnt);
-        if (sfs_upgrade_ask(path, r->layout, r->store) < 0)
+        if (ask(r, path) < 0)
                 return complain("refused, and nothing was stopped, by ", path);
         if (pidfd_send_signal(keeper, SIGUSR2, NULL, 0) < 0)
                 return complain("can't signal the keeper: ", strerror(errno));

@@ -19,9 +19,9 @@ fi
 
 # install FILE: puts it in the place of the program, as a package manager does
 install_program() {
-    cp "$1" "$BASE/bin/new"
-    chmod 0755 "$BASE/bin/new"
-    mv "$BASE/bin/new" "$STRATAFS"
+    cp "$1" "$STRATAFS.new"
+    chmod 0755 "$STRATAFS.new"
+    mv "$STRATAFS.new" "$STRATAFS"
 }
 
 program_of() { stat -L -c %i "/proc/$1/exe"; }
@@ -97,7 +97,47 @@ nok "what is no stratafs" "$program" --upgrade /proc
 nok "what is not there" "$program" --upgrade "$BASE/nothing"
 ok "the end is in order" stop_program
 is "with no word but on the format" "$(grep -v 'does not know the format' "$ERRORS")" ""
+
+# ---- the arguments --------------------------------------------------------
+
+# A store that looks like an option, and relative paths
+new_base
+printf '#!/bin/bash\ncd "%s" && exec "%s" "${@:3}" -- -f mnt\n' "$BASE" "$STRATAFS" >"$BASE/start"
+chmod 0755 "$BASE/start"
+installed=$STRATAFS
+STRATAFS=$BASE/start STORE=$BASE/-f
+start_program allow_other
+STRATAFS=$installed
+prepare work
+for what in first second; do
+    old=$(worker)
+    ok "after --: the $what upgrade" "$program" --upgrade "$MNT"
+    isnt "after --: another worker serves, $what" "$(worker)" "$old"
+    ok "after --: $what: one that is killed is replaced" kill_worker
+    works "after --: $what: the mount goes on" rewrite "$MNT/active/work/fs/file" text
+done
+like "after --: the store stays where it was" "$(tr '\0' ' ' <"/proc/$PID/cmdline")" " -- $BASE/-f $BASE/mnt \$"
+ok "after --: the end is in order" stop_program
+is "after --: with no word" "$(cat "$ERRORS")" ""
+
+new_base
+start_program expire=77
+snapshot base
+printf '#!/bin/bash\ncase $* in *expire=77*) exit 2 ;; esac\nexec "%s" "$@"\n' "$program" >"$BASE/other"
+install_program "$BASE/other"
+refused "a program that does not take an argument" "nothing was stopped"
+install_program "$program"
+layout=$(sed -n 's/^keeper //p' "$STORE/lock")
+ok "the program takes its own" "$program" --probe "$layout" "$STORE" "$STORE" "$MNT" -f -o expire=77
+nok "but not all" "$program" --probe "$layout" "$STORE" "$STORE" "$MNT" -f -o nosuchoption
+like "which it names" "$(cat "$OUT")" nosuchoption
+nok "nor one place" "$program" --probe "$layout" "$STORE" "$STORE"
+nok "nor what is no start" "$program" --probe "$layout" "$STORE" -V
+stop_program
+
+new_base
 start_program keeper=off
+snapshot base
 nok "without a keeper" "$program" --upgrade "$MNT"
 like "it says so" "$(cat "$OUT")" "no keeper"
 is "and goes on" "$(t cat "$MNT/snapshots/base/fs/f")" base

@@ -72,4 +72,16 @@ for fds in 0 1 2 '0 1' '0 2' '1 2' '0 1 2'; do
 
     ok "closed $fds: a check" closing "$fds" "$STRATAFS" --check "$S"
 done
+
+# ---- behind "--"
+mkdir "$BASE/-o"
+cd "$BASE" || exit 1
+STRATAFS_TEST_OPTIONS=${STRATAFS_TEST_OPTIONS:+$STRATAFS_TEST_OPTIONS,}allow_other # that libfuse is to see
+"$STRATAFS" -o "$STRATAFS_TEST_OPTIONS" -- -o m >"$OUT" 2>&1
+is "behind --: status" $? 0 || diag "$(cat "$OUT")"
+is "behind --: the source" "$(findmnt -no SOURCE "$M")" "$BASE/-o"
+like "behind --: the options" "$(findmnt -no OPTIONS "$M")" allow_other
+works "behind --: prepare" mkdir "$M/active/k"
+ok "behind --: ends" leave -o
+cd / || exit 1
 done_testing
