@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,9 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
+
+#define LINKS_MAX 40 /* as the kernel has it */
 
 static int fail(int error, char **why, char *text)
 {
@@ -43,6 +47,52 @@ char *sfs_mountpoint_real_place(const char *path)
         return ret;
 }
 
+/* Takes away the "/" and "/." at the end of PATH. */
+static void trim(char *path)
+{
+        size_t len = strlen(path);
+
+        while (len > 1 && (path[len - 1] == '/' || (path[len - 1] == '.' && path[len - 2] == '/')))
+                path[--len] = '\0';
+}
+
+/* Of PATH, trimmed. */
+static bool ends_in_name(const char *path)
+{
+        const char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
+
+        return *last && strcmp(last, ".") != 0 && strcmp(last, "..") != 0;
+}
+
+/*
+ * PATH without links and dots, the caller's; NULL with errno on failure. realpath(3) would do but for a dead mount,
+ * which it may ask for its attributes; for one of no name, as ".", it does not.
+ */
+static char *find_place(const char *path)
+{
+        char *at = strdup(path);
+
+        for (int links = 0; at && links < LINKS_MAX; links++) {
+                cleanup_free char *from = at, *place = NULL;
+                char link[PATH_MAX];
+                ssize_t n;
+
+                trim(from);
+                if (!ends_in_name(from))
+                        return realpath(from, NULL);
+                place = sfs_mountpoint_real_place(from);
+                n = place ? readlink(place, link, sizeof(link) - 1) : -1;
+                if (n < 0)
+                        return steal_ptr(&place); /* not a link */
+                link[n] = '\0';
+                if (asprintf(&at, "%s/%s", link[0] == '/' ? "" : dirname(place), link) < 0)
+                        return NULL;
+        }
+        free(at);
+        errno = ELOOP;
+        return NULL;
+}
+
 /* True if the topmost mount on the absolute path PLACE is a stratafs. */
 static bool is_ours(const char *place)
 {
@@ -69,10 +119,10 @@ static int ask(const char *path)
 
 int sfs_mountpoint_prepare(const char *path, struct sfs_inherited **inherited, char **ret, char **why)
 {
-        cleanup_free char *place = sfs_mountpoint_real_place(path);
+        cleanup_free char *place = find_place(path);
         struct stat st;
         char *real;
-        int r = ask(path);
+        int r = place ? ask(place) : -errno;
 
         for (int tries = 0; tries < 16 && (r == -ENOTCONN || r == -ECONNABORTED); tries++) {
                 if (!place || !is_ours(place))
@@ -82,15 +132,15 @@ int sfs_mountpoint_prepare(const char *path, struct sfs_inherited **inherited, c
                 if (umount2(place, MNT_DETACH) < 0)
                         return fail(-errno, why,
                                     message("can't take away the dead mount on %s: %s", path, strerror(errno)));
-                r = ask(path);
+                r = ask(place); /* PATH may be "." within the dead one */
         }
-        if (r == 0 && stat(path, &st) < 0)
+        if (r == 0 && stat(place, &st) < 0)
                 r = -errno;
         if (r < 0)
                 return fail(r, why, message("the mount point %s can't be used: %s", path, strerror(-r)));
         if (!S_ISDIR(st.st_mode))
                 return fail(-ENOTDIR, why, message("the mount point %s is not a directory%s", path, ""));
-        real = realpath(path, NULL);
+        real = realpath(place, NULL);
         if (!real)
                 return fail(-errno, why, message("the mount point %s can't be used: %s", path, strerror(errno)));
         if (is_ours(real)) {

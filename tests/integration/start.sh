@@ -73,6 +73,49 @@ for fds in 0 1 2 '0 1' '0 2' '1 2' '0 1 2'; do
     ok "closed $fds: a check" closing "$fds" "$STRATAFS" --check "$S"
 done
 
+# ---- a dead mount, by other names of its mount point
+is_in() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; }
+# dead_mount: the program is killed while a process is in an fs/
+dead_mount() {
+    local pids pid inside=$M/active/k/fs
+    start "$S" "$M"
+    [ -d "$M/active/k" ] || t mkdir "$M/active/k"
+    # shellcheck disable=SC2016
+    spawn sh -c 'cd "$0" && exec sleep 1000' "$inside"
+    wait_until 30 is_in "$SPAWNED" "$inside"
+    pids=$(serving "$S")
+    for pid in $pids; do kill -KILL "$pid"; done
+    wait_until 30 none_serving "$S"
+}
+mkdir "$BASE/dir"
+ln -s "$M" "$BASE/absolute"
+ln -s ../m "$BASE/dir/relative"
+ln -s dir/relative "$BASE/twice"
+ln -s m/. "$BASE/dotted"
+cd "$BASE" || exit 1
+for name in m "$BASE/absolute" dir/relative twice dotted twice/ m/ m/. ./m//./ absolute/.; do
+    dead_mount
+    fails "as $name: dead" ENOTCONN opendir "$M"
+    start "$S" "$name"
+    is "as $name: a start replaces it" "$STATUS" 0 || diag "$SAID"
+    ok "as $name: it answers" t test -e "$M/version"
+    unspawn "$SPAWNED"
+    ok "as $name: ends" leave "$S"
+    is "as $name: nothing is left" "$(mounts_below "$M")" ""
+done
+dead_mount
+unspawn "$SPAWNED"
+# shellcheck disable=SC2016
+ok "from within: a start replaces it" sh -c 'cd "$1" && s=$2 && shift 2 && exec timeout -k 5 60 "$0" "$s" . "$@"' "$STRATAFS" "$M" "$S" "${options[@]}"
+ok "from within: ends" leave "$S"
+ln -s loop "$BASE/loop"
+for name in loop loop/. missing missing/. missing/x; do
+    start "$S" "$name"
+    is "as $name: refused" "$STATUS" 1
+    like "as $name: with the reason" "$SAID" "^stratafs: the mount point $name can't be used: "
+done
+cd / || exit 1
+
 # ---- behind "--"
 mkdir "$BASE/-o"
 cd "$BASE" || exit 1
