@@ -2,13 +2,13 @@
 #include "mountpoint.h"
 
 #include "inherit.h"
+#include "mounts.h"
 #include "util/cleanup.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
-#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,17 +96,9 @@ static char *find_place(const char *path)
 /* True if the topmost mount on the absolute path PLACE is a stratafs. */
 static bool is_ours(const char *place)
 {
-        FILE *mounts = setmntent("/proc/self/mounts", "re");
-        struct mntent *m;
-        bool ret = false;
+        cleanup_free char *source = sfs_mounts_source(place, SFS_MOUNTS_TYPE);
 
-        if (!mounts)
-                return false;
-        while ((m = getmntent(mounts)))
-                if (strcmp(m->mnt_dir, place) == 0)
-                        ret = strcmp(m->mnt_type, "fuse.stratafs") == 0;
-        endmntent(mounts);
-        return ret;
+        return source;
 }
 
 /* Asks the file system itself: attributes of a dead one may still be at hand. 0, or -errno. */

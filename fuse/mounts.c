@@ -141,6 +141,32 @@ char *sfs_mounts_place(const char *mnt, dev_t dev)
         return read_table(&table) < 0 ? NULL : find_place(&table, mnt, dev);
 }
 
+char *sfs_mounts_source(const char *mnt, const char *type)
+{
+        cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
+        char path[PLACE_MAX], there[64], *line, *ret = NULL;
+        size_t at = 0;
+
+        if (read_table(&table) < 0)
+                return NULL;
+        while ((line = next_line(&table, &at))) {
+                const char *dash = strstr(line, " - ");
+
+                if (!dash || sscanf(line, "%*d %*d %*s %*s %16384s", path) != 1)
+                        continue;
+                unescape(path);
+                if (strcmp(path, mnt) != 0)
+                        continue;
+                free(ret);
+                ret = NULL;
+                if (sscanf(dash + 3, "%63s %16384s", there, path) == 2 && strcmp(there, type) == 0) {
+                        unescape(path);
+                        ret = strdup(path);
+                }
+        }
+        return ret;
+}
+
 int sfs_mounts_each(const char *mnt, dev_t dev, void (*found)(const struct sfs_mounted *m, void *data), void *data)
 {
         cleanup_buf struct strata_buf table = STRATA_BUF_INIT;

@@ -8,6 +8,8 @@
 
 #include <sys/types.h>
 
+#define SFS_MOUNTS_TYPE "fuse.stratafs"
+
 struct sfs_mounted {
         const char *path; /* MNT/FOLDER/NAME/fs */
         enum strata_kind kind;
@@ -15,9 +17,12 @@ struct sfs_mounted {
         dev_t dev;
 };
 
+/* The source of what is mounted on the absolute path MNT, on top, if it is of TYPE; the caller's. Else NULL. */
+char *sfs_mounts_source(const char *mnt, const char *type);
+
 /*
- * In all of these the mount is the one of device ON, or DEV, that was made on MNT, an absolute path: wherever that is
- * by now, as folders above it may be renamed. If it is 0, MNT is the place, whatever is mounted there.
+ * In all of the following the mount is the one of device ON, or DEV, that was made on MNT, an absolute path: wherever
+ * that is by now, as folders above it may be renamed. If it is 0, MNT is the place, whatever is mounted there.
  */
 
 /* The absolute path where it is now, the caller's; NULL if it is nowhere, or out of memory. */

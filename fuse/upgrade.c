@@ -2,6 +2,7 @@
 #include "upgrade.h"
 
 #include "keep.h"
+#include "mounts.h"
 #include "options.h"
 #include "say.h"
 #include "session.h"
@@ -12,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <mntent.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -133,24 +133,6 @@ struct running {
         char layout[SFS_LAYOUT_MAX];
 };
 
-/* The store of the stratafs mounted at R->mnt: its source. */
-static int find_store(struct running *r)
-{
-        FILE *mounts = setmntent("/proc/self/mounts", "re");
-        struct mntent *m;
-
-        if (!mounts)
-                return -errno;
-        while ((m = getmntent(mounts))) {
-                if (strcmp(m->mnt_dir, r->mnt) != 0)
-                        continue;
-                free(r->store);
-                r->store = strcmp(m->mnt_type, "fuse.stratafs") == 0 ? strdup(m->mnt_fsname) : NULL;
-        }
-        endmntent(mounts);
-        return r->store ? 0 : -EINVAL;
-}
-
 /* What the one who holds the store says of itself in STORE/lock; -ESRCH if nobody holds it or there is no keeper. */
 static int read_lock(struct running *r)
 {
@@ -243,7 +225,8 @@ static int upgrade(struct running *r)
         cleanup_fd int keeper = -1;
         unsigned old;
 
-        if (find_store(r) < 0)
+        r->store = sfs_mounts_source(r->mnt, SFS_MOUNTS_TYPE);
+        if (!r->store)
                 return complain("no stratafs is mounted on ", r->mnt);
         if (read_lock(r) < 0)
                 return complain("there is no keeper (-o keeper=off, or an old kernel): unmount and start again, on ",

@@ -98,6 +98,19 @@ nok "what is not there" "$program" --upgrade "$BASE/nothing"
 ok "the end is in order" stop_program
 is "with no word but on the format" "$(grep -v 'does not know the format' "$ERRORS")" ""
 
+# ---- odd paths: what the kernel escapes in its tables, and more
+
+new_base
+MNT=$BASE/$(printf 'm #1\n\134043') STORE=$BASE/a#b\'c
+mkdir "$MNT"
+start_program
+old=$(worker)
+ok "odd paths: the upgrade" "$program" --upgrade "$MNT"
+isnt "odd paths: another worker serves" "$(worker)" "$old"
+ln -s "$MNT" "$BASE/link"
+ok "odd paths: one of a link" "$program" --upgrade "$BASE/link/."
+ok "odd paths: the end is in order" stop_program
+
 # ---- the arguments --------------------------------------------------------
 
 # A store that looks like an option, and relative paths
