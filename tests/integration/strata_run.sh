@@ -47,7 +47,7 @@ for r in $RUNTIMES; do
         '^BASH_ENV=/x ENV=/x .*IFS=0 PATH=[^ ]* PERL5LIB=/x PERL5OPT=-Mnosuch PPID=x PS4=.* cwd=/nowhere dev=x .* fs=/ .* user=app '
     is "$r: one that no shell takes" "$(printed "$r" options /bin/env | grep OPTIND)" OPTIND=x
     is "$r: variables for the loader: programs of the host don't see them" \
-        "$(with_runtime "$r" run loader /bin/nosuch 2>&1 | grep -v '/bin/nosuch\|could not')" ''
+        "$(with_runtime "$r" run loader /bin/nosuch 2>&1 | grep -v '/bin/nosuch\|did not start')" ''
     is "$r: a PATH of the image's" "$(printed "$r" path /bin/sh -c 'echo $PATH')" /app
     is "$r: is that by which the command is looked for" "$(printed "$r" path env; echo $?)" 71
     is "$r: values of several lines and of all bytes, and odd names" "$(printed "$r" odd /bin/env | grep -v '^PATH=\|^HOME=' | sort | sha256sum)" \
