@@ -351,22 +351,31 @@ digest() {
 # ---- cleanup -------------------------------------------------------------
 
 # shellcheck disable=SC2317
+# True if process $1 is a child of this script: the number of one that has ended is another one's soon
+ours() {
+    local line
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    line=${line##*) }
+    line=${line#* }
+    [ "${line%% *}" = "$MAIN" ]
+}
+
 cleanup() {
     local pid base
     rm -f "$OUT"
     for pid in "${SPAWNS[@]}" $WATCHDOG; do
-        kill "$pid" 2>/dev/null
+        ! ours "$pid" || kill "$pid" 2>/dev/null
     done
     for base in "${BASES[@]}"; do
         [ -z "$(mounts_below "$base")" ] || timeout -k 5 60 umount -R "$base/mnt" 2>/dev/null
         clear_mounts "$base"
     done
     for pid in "${PIDS[@]}"; do
-        [ -n "$pid" ] || continue
+        ours "${pid:-none}" || continue
         wait_until 10 gone "$pid" || kill -KILL "$pid" 2>/dev/null
     done
     for pid in "${SPAWNS[@]}"; do
-        kill -KILL "$pid" 2>/dev/null
+        ! ours "$pid" || kill -KILL "$pid" 2>/dev/null
     done
     for base in "${BASES[@]}"; do
         if [ -z "$(mounts_below "$base")" ]; then

@@ -14,12 +14,16 @@ start() {
     timeout -k 5 60 "$STRATAFS" "$@" "${options[@]}" >"$OUT" 2>&1 </dev/null || STATUS=$?
     SAID=$(cat "$OUT")
 }
-# The pids of this very program on store $1, by its open files: a background process has no parent to ask
+# The pids of this very program on store $1, an absolute path, by its open files: a background process has no parent to ask
 serving() {
-    local dir
+    local dir fd
     for dir in /proc/[0-9]*; do
         [ "$(readlink "$dir/exe")" = "$STRATAFS" ] || continue
-        ! tr '\0' '\n' <"$dir/cmdline" | grep -qxF -e "$1" || echo "${dir#/proc/}"
+        for fd in "$dir"/fd/*; do
+            case $(readlink "$fd") in
+            "$1" | "$1"/*) echo "${dir#/proc/}" && break ;;
+            esac
+        done
     done 2>/dev/null
 }
 none_serving() { [ -z "$(serving "$1")" ]; }
@@ -125,6 +129,6 @@ is "behind --: status" $? 0 || diag "$(cat "$OUT")"
 is "behind --: the source" "$(findmnt -no SOURCE "$M")" "$BASE/-o"
 like "behind --: the options" "$(findmnt -no OPTIONS "$M")" allow_other
 works "behind --: prepare" mkdir "$M/active/k"
-ok "behind --: ends" leave -o
+ok "behind --: ends" leave "$BASE/-o"
 cd / || exit 1
 done_testing

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define THREADS 6
-#define ROUNDS 2000
+#define ROUNDS 300
 
 static void keeps_a_text(void **state)
 {
