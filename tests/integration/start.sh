@@ -16,15 +16,10 @@ start() {
 }
 # The pids of this very program on store $1, an absolute path, by its open files: a background process has no parent to ask
 serving() {
-    local dir fd
-    for dir in /proc/[0-9]*; do
-        [ "$(readlink "$dir/exe")" = "$STRATAFS" ] || continue
-        for fd in "$dir"/fd/*; do
-            case $(readlink "$fd") in
-            "$1" | "$1"/*) echo "${dir#/proc/}" && break ;;
-            esac
-        done
-    done 2>/dev/null
+    local dir
+    find /proc/[0-9]*/fd -maxdepth 1 \( -lname "$1" -o -lname "$1/*" \) -printf '%h\n' 2>/dev/null | sort -u | while read -r dir; do
+        [ "$(readlink "${dir%/fd}/exe")" != "$STRATAFS" ] || basename "${dir%/fd}"
+    done
 }
 none_serving() { [ -z "$(serving "$1")" ]; }
 # What is left of store $1 when that fails does not stay for the next
