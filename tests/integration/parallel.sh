@@ -7,7 +7,7 @@
 . "$(dirname "$0")/helpers/b_common.sh"
 
 CLIENTS=16
-ROUNDS=15
+ROUNDS=10
 
 new_mount
 snapshot base
