@@ -169,7 +169,10 @@ static bool is_unmounted(struct keeper *k)
         return poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
 }
 
-/* A mount that another namespace has a copy of lives on, and what is at the mount point may be somebody else's. */
+/*
+ * A mount that another namespace has a copy of lives on, and what is at the mount point may be somebody else's. Takes
+ * memory only where a folder above was renamed.
+ */
 static void unmount(struct keeper *k)
 {
         if (!is_unmounted(k))

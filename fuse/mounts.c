@@ -114,31 +114,35 @@ static char *next_line(struct strata_buf *table, size_t *at)
 
 /*
  * Where in TABLE the device DEV is mounted: on MNT, if it is there, else on the first place there is: folders above may
- * have been renamed. Any device counts if DEV is 0. NULL if it is nowhere, or out of memory.
+ * have been renamed. Any device counts if DEV is 0. *RET, the caller's, is NULL if it is nowhere. 0 or -ENOMEM.
  */
-static char *find_place(struct strata_buf *table, const char *mnt, dev_t dev)
+static int find_place(struct strata_buf *table, const char *mnt, dev_t dev, char **ret)
 {
-        char path[PLACE_MAX], *line, *ret = NULL;
+        char path[PLACE_MAX], *line, *found = dev ? NULL : strdup(mnt);
         size_t at = 0;
 
-        if (!dev)
-                return strdup(mnt);
-        while ((line = next_line(table, &at))) {
-                bool is_there = is_mount_of(line, dev, path) && (!ret || strcmp(path, mnt) == 0);
-
-                if (is_there) {
-                        free(ret);
-                        ret = strdup(path);
-                }
+        if (!dev && !found)
+                return -ENOMEM;
+        while ((line = next_line(table, &at))) { /* to its end: the table is whole again then */
+                if (!dev || !is_mount_of(line, dev, path) || (found && strcmp(path, mnt) != 0))
+                        continue;
+                free(found);
+                found = strdup(path);
+                if (!found)
+                        return -ENOMEM;
         }
-        return ret;
+        *ret = found;
+        return 0;
 }
 
 char *sfs_mounts_place(const char *mnt, dev_t dev)
 {
         cleanup_buf struct strata_buf table = STRATA_BUF_INIT;
+        char *ret = NULL;
 
-        return read_table(&table) < 0 ? NULL : find_place(&table, mnt, dev);
+        if (read_table(&table) == 0)
+                (void)find_place(&table, mnt, dev, &ret);
+        return ret;
 }
 
 char *sfs_mounts_source(const char *mnt, const char *type)
@@ -175,12 +179,11 @@ int sfs_mounts_each(const char *mnt, dev_t dev, void (*found)(const struct sfs_m
         size_t at = 0;
         char *line;
 
-        if (r < 0)
-                return r;
-        place = find_place(&table, mnt, dev);
+        if (r == 0)
+                r = find_place(&table, mnt, dev, &place);
         while (place && (line = next_line(&table, &at)))
                 look_at(place, line, found, data);
-        return 0;
+        return r;
 }
 
 struct wanted {
@@ -219,11 +222,14 @@ int sfs_mounts_below(const char *mnt, dev_t on, enum strata_kind kind, const cha
         int r = read_table(&table);
         size_t at = 0;
 
-        if (r < 0)
+        if (r == 0)
+                r = find_place(&table, mnt, on, &place);
+        if (r < 0 || !place)
                 return r;
-        place = find_place(&table, mnt, on);
-        if (!place || asprintf(&fs, "%s/%s/%s/fs/", place, strata_kind_folder(kind), name) < 0)
+        if (asprintf(&fs, "%s/%s/%s/fs/", place, strata_kind_folder(kind), name) < 0) {
+                fs = NULL;
                 return -ENOMEM;
+        }
         while ((line = next_line(&table, &at))) {
                 if (sscanf(line, "%*d %*d %*s %*s %16384s", path) != 1)
                         continue;

@@ -54,6 +54,8 @@ int strata_copy_drop_inherited(int fd)
 {
         static const char *const acls[] = { XATTR_NAME_POSIX_ACL_ACCESS, XATTR_NAME_POSIX_ACL_DEFAULT };
 
+        if (flistxattr(fd, NULL, 0) == 0)
+                return 0; /* mostly: to remove what is not there costs a transaction each */
         for (size_t i = 0; i < sizeof(acls) / sizeof(*acls); i++)
                 if (fremovexattr(fd, acls[i]) < 0 && errno != ENODATA && errno != ENOTSUP)
                         return -errno;

@@ -108,10 +108,8 @@ static void *maker_main(void *data)
         if (r == -EINVAL)
                 x->why = "a name in it begins with .wh., which a layer can't carry: rename that file";
         else if (r == -EFBIG)
-                x->why =
-                        "its files have holes of more than 128 PiB before their contents: such a layer would take long "
-                        "to "
-                        "make and to read";
+                x->why = "its files have holes of more than 128 PiB before their contents: such a layer would take "
+                         "long to make and to read";
         else if (r == -ENOENT)
                 x->why = "it was removed while its layer.tar was read";
         else if (r < 0)
